@@ -1,0 +1,156 @@
+"""Laws that every dataset plug-in keeps, and the content that the project has pinned."""
+
+import ast
+import importlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import vaebench.datasets
+from vaebench.data import Source, Split, fingerprint
+
+FOLDER = Path(vaebench.datasets.__file__).parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+DATA = os.environ.get("VAEBENCH_DATA")
+
+
+def plugin(module: str) -> Source:
+    source = importlib.import_module(f"vaebench.datasets.{module}").plugin
+    assert isinstance(source, Source)
+    return source
+
+
+SOURCES = {module: plugin(module) for module in NAMES}
+BUNDLED = [module for module, source in SOURCES.items() if source.bundled]
+PINNED = [module for module, source in SOURCES.items() if source.fingerprint and not source.bundled]
+
+
+def test_every_dataset_of_the_protocol_has_a_file() -> None:
+    expected = (
+        "celeba64 cifar10 digits emnist_letters fashion_mnist mnist mnist_grey mnist_static notmnist omniglot svhn"
+    )
+    assert set(NAMES) == {*expected.split(), "two_moons"}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_a_plugin_is_complete(module: str) -> None:
+    source = SOURCES[module]
+    assert source.name == module.replace("_", "-")
+    assert source.origin.strip()
+    assert source.licence.strip()
+    assert source.space.shape
+    assert len(source.space.shape) == 3 or source.space.measure == "density"
+    assert source.fingerprint is None or len(bytes.fromhex(source.fingerprint)) == 32
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_docstring_is_one_line_and_readable_without_an_import(module: str) -> None:
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{module}.py").read_text()))
+    assert docstring
+    assert "\n" not in docstring
+    assert docstring.endswith(".")
+    assert len(docstring) < 120
+
+
+@pytest.mark.parametrize("module", [name for name in NAMES if name not in BUNDLED])
+def test_absent_files_are_one_clear_error(module: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=SOURCES[module].name) as error:
+        SOURCES[module].load(tmp_path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(tmp_path) in message
+    if module != "notmnist":
+        name = SOURCES[module].name
+        assert message == f"{name} is not under {tmp_path}; run: vaebench data get {name} --data {tmp_path}"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", BUNDLED)
+def test_a_bundled_dataset_is_the_pinned_one(module: str, tmp_path: Path) -> None:
+    data = SOURCES[module].load(tmp_path / "absent")
+    assert data.fingerprint == SOURCES[module].fingerprint
+    assert SOURCES[module].read(tmp_path, True)["test"].x.equal(data.split("test").x)
+
+
+def test_digits_are_split_by_class() -> None:
+    splits = SOURCES["digits"].read(Path(), False)
+    train, test = splits["train"], splits["test"]
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.y is not None
+    assert test.y is not None
+    assert int(torch.cat([train.x, test.x]).max()) == 16
+    expected = torch.cat([train.y, test.y]).bincount() / 5
+    assert (test.y.bincount() - expected).abs().max() < 1
+
+
+def test_two_moons_lie_where_they_should() -> None:
+    splits = SOURCES["two_moons"].read(Path(), False)
+    assert {name: tuple(split.x.shape) for name, split in splits.items()} == {"train": (10_000, 2), "test": (2_000, 2)}
+    for split in splits.values():
+        assert split.x.dtype == torch.float32
+        assert split.y is not None
+        assert set(split.y.tolist()) == {0, 1}
+        centre = torch.tensor([[0.0, 0.0], [1.0, 0.5]])[split.y]
+        radius = (split.x - centre).norm(dim=1)
+        assert abs(float(radius.mean()) - 1) < 0.02
+        assert abs(float(radius.std()) - 0.1) < 0.01
+
+
+def test_the_content_is_the_same_in_any_order_and_no_other() -> None:
+    splits = SOURCES["digits"].read(Path(), False)
+    train = splits["train"]
+    assert train.y is not None
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    pixel, label = train.x.clone(), train.y.clone()
+    pixel[5, 0, 3, 3] ^= 1
+    label[5] += 1
+
+    def content(changed: Split) -> str:
+        return fingerprint({**splits, "train": changed})
+
+    assert content(train.part(order, "train")) == SOURCES["digits"].fingerprint
+    assert content(replace(train, x=pixel)) != SOURCES["digits"].fingerprint
+    assert content(replace(train, y=label)) != SOURCES["digits"].fingerprint
+    assert content(replace(train, y=train.y[order])) != SOURCES["digits"].fingerprint
+
+
+FACTS = {  # split: size, mean in [0, 1], first labels; from the sets' own pages and papers
+    "mnist": {"train": (60_000, 0.13066, [5, 0, 4, 1, 9]), "test": (10_000, 0.13251, [7, 2, 1, 0, 4])},
+    "mnist_grey": {"train": (60_000, 0.13066, [5, 0, 4, 1, 9]), "test": (10_000, 0.13251, [7, 2, 1, 0, 4])},
+    "mnist_static": {
+        "train": (50_000, 0.13056, None),
+        "valid": (10_000, 0.13113, None),
+        "test": (10_000, 0.13251, None),
+    },
+    "fashion_mnist": {"train": (60_000, 0.28604, [9, 0, 0, 3, 0]), "test": (10_000, 0.28685, [9, 2, 1, 1, 6])},
+    "cifar10": {"train": (50_000, 0.47336, [6, 9, 9, 4, 1]), "test": (10_000, 0.47659, [3, 8, 8, 0, 6])},
+    "omniglot": {"train": (19_280, 0.07794, [708] * 5), "test": (13_180, 0.08428, [964] * 5)},
+    "notmnist": {"test": (10_000, 0.42662, [3, 5, 9, 2, 7])},
+    "emnist_letters": {"test": (20_800, 0.17217, [1, 1, 1, 1, 1])},
+}
+
+
+def test_every_pin_has_facts_to_be_compared_with() -> None:
+    assert sorted(FACTS) == PINNED
+
+
+@pytest.mark.skipif(DATA is None, reason="VAEBENCH_DATA names no directory of downloaded datasets")
+@pytest.mark.parametrize("module", PINNED)
+def test_the_real_files_are_the_pinned_ones(module: str) -> None:
+    source = SOURCES[module]
+    try:
+        data = source.load(Path(str(DATA)))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert data.fingerprint == source.fingerprint
+    assert set(data.splits) == set(FACTS[module])
+    top = 1 if module == "mnist_static" else 255
+    for name, (size, mean, labels) in FACTS[module].items():
+        split = data.split(name)
+        assert len(split) == size
+        assert split.x.dtype == torch.uint8
+        assert int(split.x.sum()) / split.x.numel() / top == pytest.approx(mean, abs=6e-6)
+        assert (None if split.y is None else split.y[:5].tolist()) == labels

@@ -1,0 +1,616 @@
+"""Laws of the training loop: what it computes, what it keeps, and that no kill changes either."""
+
+import dataclasses
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vaebench import card as cards
+from vaebench import checkpoint, files, loading, plugins, training
+from vaebench.card import Card, Recipe
+from vaebench.data import Dataset, Source, Space, Split, fingerprint
+from vaebench.errors import UserError
+from vaebench.model import LatentVariableModel
+from vaebench.objective import Loss, Objective
+
+CPU = torch.device("cpu")
+RICH = Recipe(
+    epochs=3,
+    batch_size=100,
+    learning_rate=2e-3,
+    optimiser="adamax",
+    weight_decay=1e-4,
+    schedule="cosine",
+    warmup_steps=20,
+    clip_norm=50.0,
+    ema=0.9,
+    validation=200,
+    seed=5,
+)
+RECIPES = {"plain": Recipe(epochs=3, batch_size=100, validation=200), "rich": RICH}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors on one thread: two that wait for each other are slower, far more so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def silent(step: int, steps: int, text: str) -> None:
+    """A report that nobody reads."""
+
+
+def digits() -> Dataset:
+    source = plugins.load("datasets", "digits")
+    assert isinstance(source, Source)
+    return source.load(Path())
+
+
+def digits_card(recipe: Recipe) -> Card:
+    prior = "coupling" if recipe.ema is not None else "normal"
+    model = {"latent": 4, "hidden": [24], "likelihood": "discretised-logistic", "prior": prior}
+    return Card("tiny", "digits", "a small model", "flat", model, training=recipe)
+
+
+def bits(size: int = 40, grey: bool = False, **more: int) -> Dataset:
+    """`size` binary (or grey) vectors of 6, noisy copies of two patterns; `more` sizes of further splits."""
+    generator = torch.Generator().manual_seed(1)
+    splits = {}
+    for name, count in {"train": size, **more}.items():
+        which = torch.randint(2, (count, 1), generator=generator)
+        flip = torch.rand((count, 6), generator=generator) < 0.1
+        x = (which ^ flip).to(torch.uint8)
+        splits[name] = Split(name, x * 155 + 50 if grey else x, binarise=grey)
+    return Dataset("bits", Space((6,), 2, "pmf"), splits, fingerprint(splits))
+
+
+def bits_card(recipe: Recipe, objective: str = "elbo") -> Card:
+    model = {"latent": 2, "hidden": [8], "likelihood": "bernoulli"}
+    return Card("tiny", "bits", "a small model", "flat", model, {"name": objective}, training=recipe)
+
+
+def run(card: Card, dataset: Dataset, out: Path, report: training.Report = silent) -> Card:
+    return training.train(card, dataset, out, device=CPU, report=report)
+
+
+def log(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "tiny.log.jsonl").read_text().splitlines()]
+
+
+def stop_at(last: int) -> training.Report:
+    """A report that raises KeyboardInterrupt once `last` steps are done."""
+
+    def report(step: int, steps: int, text: str) -> None:
+        if step >= last:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """An objective without options."""
+
+
+class Stub(Objective):
+    """Squared latent mean, for tests that look at the loop and not at the model."""
+
+    def __init__(self, options: NoOptions) -> None:
+        super().__init__()
+
+    def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+        value = model.embed(x).square().sum(1).mean()
+        return Loss(value, {"square": value})
+
+
+Install = Callable[[type[Objective]], str]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Make an objective class available under the name that is returned."""
+    real = plugins.load
+
+    def put(objective: type[Objective]) -> str:
+        def load(kind: plugins.Kind, name: str) -> object:
+            return (objective, NoOptions) if (kind, name) == ("objectives", "stub") else real(kind, name)
+
+        monkeypatch.setattr(plugins, "load", load)
+        return "stub"
+
+    return put
+
+
+# what is computed
+
+
+def test_loss_falls_and_the_outputs_are_whole(tmp_path: Path) -> None:
+    card = dataclasses.replace(digits_card(Recipe(epochs=4, batch_size=100, learning_rate=3e-3)), notes="a note")
+    seen: list[tuple[int, int, str]] = []
+    trained = run(card, digits(), tmp_path, lambda *said: seen.append(said))
+    lines = log(tmp_path)
+    assert lines[-1]["train"]["total"] < 0.9 * lines[0]["train"]["total"]  # type: ignore[index]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines] == [15, 30, 45, 60]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.log.jsonl", "tiny.safetensors", "tiny.toml"]
+    assert trained == cards.read(tmp_path / "tiny.toml", "digits")
+    assert trained.training == card.training
+    assert trained.notes == "a note"
+    assert trained.model["activation"] == "relu"
+    assert trained.objective == {"name": "elbo", "beta": 1.0, "samples": 1}
+    assert trained.trained is not None
+    assert trained.trained.best_epoch == 4
+    assert trained.trained.validation_loss is None
+    assert "core" in trained.trained.machine
+    assert trained.trained.seconds > 0
+    loading.load_weights(loading.build_model(trained, digits().space), trained.weights_path())
+    assert seen[0][:2] == (0, 60)
+    assert seen[-1][:2] == (60, 60)
+
+
+def test_every_example_is_seen_once_an_epoch_in_a_new_order(tmp_path: Path, install: Install) -> None:
+    seen: list[Tensor] = []
+    values: list[float] = []
+
+    class Watch(Stub):
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            loss = super().forward(model, x, progress)
+            seen.append(x)
+            values.append(float(loss.total.detach()))
+            return loss
+
+    dataset = bits(40)
+    run(bits_card(Recipe(epochs=2, batch_size=16), install(Watch)), dataset, tmp_path)
+    assert [len(x) for x in seen] == [16, 16, 8, 16, 16, 8]
+    one, two = torch.cat(seen[:3]), torch.cat(seen[3:])
+    assert not torch.equal(one, two)
+    for epoch in (one, two):
+        assert sorted(epoch.tolist()) == sorted(dataset.split("train").x.tolist())
+    mean = sum(value * len(x) for value, x in zip(values[3:], seen[3:], strict=True)) / 40
+    assert log(tmp_path)[1]["train"] == pytest.approx({"total": mean, "square": mean})
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamax"])
+def test_steps_are_those_of_the_optimiser(
+    optimiser: Literal["adam", "adamax"], tmp_path: Path, install: Install
+) -> None:
+    seen: list[Tensor] = []
+    start: dict[str, Tensor] = {}
+
+    class Watch(Stub):
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            if not seen:
+                start.update({name: value.clone() for name, value in model.state_dict().items()})
+            seen.append(x)
+            return super().forward(model, x, progress)
+
+    recipe = Recipe(3, 10, 0.05, optimiser, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1)
+    card = bits_card(recipe, install(Watch))
+    run(card, bits(), tmp_path)
+    model = loading.build_model(card, bits().space)
+    model.load_state_dict(start)
+    kind = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}[optimiser]
+    direct = kind(model.parameters(), lr=0.05, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1)
+    for x in seen:
+        direct.zero_grad()
+        model.embed(x).square().sum(1).mean().backward()  # type: ignore[no-untyped-call]
+        direct.step()
+    for name, value in load_file(tmp_path / "tiny.safetensors").items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_order_is_a_permutation_of_seed_and_epoch() -> None:
+    orders = [training.order(seed, epoch, 50) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(permutation.tolist()) == list(range(50)) for permutation in orders)
+    assert len({tuple(permutation.tolist()) for permutation in orders}) == 3
+    assert torch.equal(orders[0], training.order(0, 0, 50))
+
+
+def test_learning_rate_law(tmp_path: Path) -> None:
+    constant = Recipe(epochs=1, learning_rate=0.1)
+    assert [training.learning_rate(constant, t, 8) for t in (0, 7)] == [0.1, 0.1]
+    warm = dataclasses.replace(constant, warmup_steps=4)
+    assert [training.learning_rate(warm, t, 8) for t in range(6)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    both = dataclasses.replace(warm, schedule="cosine")
+    for t in range(8):
+        law = 0.1 * min(1, (t + 1) / 4) * 0.5 * (1 + math.cos(math.pi * t / 8))
+        assert training.learning_rate(both, t, 8) == pytest.approx(law, rel=1e-12)
+    run(bits_card(dataclasses.replace(both, epochs=2, batch_size=10)), bits(40), tmp_path)
+    assert [line["learning_rate"] for line in log(tmp_path)] == [training.learning_rate(both, t, 8) for t in (3, 7)]
+
+
+def test_ema_law(tmp_path: Path, install: Install) -> None:
+    """The saved weights are a_T, with a_0 = p_0 and a_t = d a_(t-1) + (1 - d) p_t."""
+    steps: list[dict[str, Tensor]] = []
+
+    class Watch(Stub):
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            steps.append({name: value.detach().clone() for name, value in model.named_parameters()})
+            return super().forward(model, x, progress)
+
+    recipe = Recipe(epochs=2, batch_size=10, learning_rate=0.05)
+    run(bits_card(recipe, install(Watch)), bits(), tmp_path / "plain")
+    trajectory = [*steps, load_file(tmp_path / "plain" / "tiny.safetensors")]
+    run(bits_card(dataclasses.replace(recipe, ema=0.7), "stub"), bits(), tmp_path / "ema")
+    average = trajectory[0]
+    for weights in trajectory[1:]:
+        average = {name: 0.7 * value + 0.3 * weights[name] for name, value in average.items()}
+    saved = load_file(tmp_path / "ema" / "tiny.safetensors")
+    assert len(trajectory) == 9
+    assert saved.keys() == average.keys()
+    for name, value in saved.items():
+        torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_clipped(tmp_path: Path, install: Install) -> None:
+    """A loss 1,000 times as large gives the same weights when its gradient is clipped to the same norm."""
+    scale = 1.0
+
+    class Scaled(Stub):
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            loss = super().forward(model, x, progress)
+            return Loss(scale * loss.total, loss.terms)
+
+    recipe = Recipe(epochs=1, batch_size=10, clip_norm=1e-3, eps=1.0, learning_rate=1.0)
+    run(bits_card(recipe, install(Scaled)), bits(), tmp_path / "one")
+    scale = 1000.0
+    run(bits_card(recipe, "stub"), bits(), tmp_path / "two")
+    one, two = (load_file(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-3, atol=1e-5)
+
+
+# validation
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path, install: Install) -> None:
+    script = torch.tensor([3.0, 1.0, 2.0, 5.0])
+
+    class Scripted(Stub):
+        """Validation losses from `script`; owns a parameter and a count, which must survive a resume."""
+
+        count: Tensor
+
+        def __init__(self, options: NoOptions) -> None:
+            super().__init__(options)
+            self.weight = nn.Parameter(torch.ones(()))
+            self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            loss = super().forward(model, x, progress)
+            if self.training:
+                return Loss(loss.total * self.weight.square(), loss.terms)
+            self.count += 1
+            return Loss(script[self.count - 1], {})
+
+    recipe = Recipe(epochs=4, batch_size=16, validation=8)
+    trained = run(bits_card(recipe, install(Scripted)), bits(), tmp_path / "four")
+    assert trained.trained is not None
+    assert (trained.trained.best_epoch, trained.trained.validation_loss) == (2, 1.0)
+    assert [line["validation"] for line in log(tmp_path / "four")] == script.tolist()
+    run(bits_card(dataclasses.replace(recipe, epochs=2), "stub"), bits(), tmp_path / "two")
+    with pytest.raises(KeyboardInterrupt):
+        run(bits_card(recipe, "stub"), bits(), tmp_path / "resumed", stop_at(7))
+    run(bits_card(recipe, "stub"), bits(), tmp_path / "resumed")
+    kept = load_file(tmp_path / "four" / "tiny.safetensors")
+    whole, resumed = ([{**line, "seconds": 0} for line in log(tmp_path / name)] for name in ("four", "resumed"))
+    assert whole == resumed
+    for other in ("two", "resumed"):
+        for name, value in load_file(tmp_path / other / "tiny.safetensors").items():
+            assert torch.equal(value, kept[name]), (other, name)
+
+
+def test_validation_sees_the_same_pixels_and_noise_every_epoch(tmp_path: Path, install: Install) -> None:
+    seen: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    class Watch(Stub):
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            seen[self.training].append(x)
+            latent = model.prior(len(x)).rsample(1)[0]
+            if not self.training:
+                assert progress == 1.0
+                assert not model.training
+                seen[False].append(torch.cat([latent.flatten(), torch.rand(3)]))  # torch's own generator too
+            return super().forward(model, x, progress)
+
+    run(bits_card(Recipe(epochs=2, batch_size=32, validation=8), install(Watch)), bits(grey=True), tmp_path)
+    assert len(seen[False]) == 4
+    assert len(seen[True]) == 2
+    assert torch.equal(seen[False][0], seen[False][2])
+    assert torch.equal(seen[False][1], seen[False][3])
+    assert int(seen[True][0].max()) == 1
+    assert not torch.equal(*(x.sum(0) for x in seen[True]))
+
+
+def test_splits() -> None:
+    recipe = Recipe(epochs=1, batch_size=8, validation=10, seed=3)
+    train, valid = training.splits(recipe, bits(40))
+    assert valid is not None
+    assert (len(train), len(valid)) == (30, 10)
+    both = torch.cat([train.x, valid.x]).tolist()
+    assert sorted(both) == sorted(bits(40).split("train").x.tolist())
+    other = training.splits(dataclasses.replace(recipe, seed=4), bits(40))[1]
+    assert other is not None
+    assert not torch.equal(valid.x, other.x)
+    official = bits(40, valid=7)
+    assert training.splits(recipe, official) == (official.split("train"), official.split("valid"))
+    assert training.splits(dataclasses.replace(recipe, validation=0), bits(40))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "named"),
+    [
+        (Recipe(epochs=1, batch_size=41), ["41", "40"]),
+        (Recipe(epochs=1, batch_size=31, validation=10), ["31", "30"]),
+        (Recipe(epochs=1, batch_size=1, validation=40), ["40"]),
+    ],
+)
+def test_too_little_data_is_refused(recipe: Recipe, named: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        run(bits_card(recipe), bits(40), tmp_path)
+    assert all(number in str(error.value) for number in named)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch_size=8)
+    with pytest.raises(UserError, match=r"no \[training\]"):
+        run(dataclasses.replace(bits_card(recipe), training=None), bits(), tmp_path)
+    with pytest.raises(UserError, match=r"\[objective\].*'beta'"):
+        run(dataclasses.replace(bits_card(recipe), objective={"name": "elbo", "beat": 2.0}), bits(), tmp_path)
+    with pytest.raises(UserError, match=r"\[objective\]: name should be one of"):
+        run(dataclasses.replace(bits_card(recipe), objective={"beta": 2.0}), bits(), tmp_path)
+    with pytest.raises(UserError, match="no split 'train'"):
+        run(bits_card(recipe), dataclasses.replace(bits(), splits={"test": bits().split("train")}), tmp_path)
+
+
+def test_global_generator_is_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    run(bits_card(Recipe(epochs=1, batch_size=16, validation=8)), bits(grey=True), tmp_path / "a")
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(KeyboardInterrupt):
+        run(bits_card(Recipe(epochs=1, batch_size=16)), bits(grey=True), tmp_path / "b", stop_at(1))
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(8)
+    run(bits_card(Recipe(epochs=1, batch_size=16, validation=8)), bits(grey=True), tmp_path / "c")
+    assert (tmp_path / "a/tiny.safetensors").read_bytes() == (tmp_path / "c/tiny.safetensors").read_bytes()
+
+
+# interruption
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The weights file of each recipe, trained in one go."""
+    out = {name: tmp_path_factory.mktemp(name) for name in RECIPES}
+    for name, recipe in RECIPES.items():
+        run(digits_card(recipe), digits(), out[name])
+    return {name: (folder / "tiny.safetensors").read_bytes() for name, folder in out.items()}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+import test_training as t
+torch.set_num_threads(1)
+def report(step, steps, text):
+    if step == 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+t.run(t.digits_card(t.RECIPES[sys.argv[2]]), t.digits(), Path(sys.argv[3]), report)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("name", RECIPES)
+def test_kill_9_and_resume_gives_the_same_bits(name: str, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
+    root, here = Path(training.__file__).parents[1], Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-W", "error", "-c", KILLED, str(here), name, str(tmp_path)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.log.jsonl", "tiny.resume"]
+    first: list[int] = []
+    trained = run(digits_card(RECIPES[name]), digits(), tmp_path, lambda step, steps, text: first.append(step))
+    assert first[0] == 26  # two epochs of 13 steps were kept, four steps of the third were lost
+    assert (tmp_path / "tiny.safetensors").read_bytes() == uninterrupted[name]
+    assert trained.trained is not None
+    assert [line["epoch"] for line in log(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_interruption_in_this_process(name: str, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
+    for step in (5, 13, 31):  # in the first epoch; as it ends; in the third
+        with pytest.raises(KeyboardInterrupt):
+            run(digits_card(RECIPES[name]), digits(), tmp_path, stop_at(step))
+    run(digits_card(RECIPES[name]), digits(), tmp_path)
+    assert (tmp_path / "tiny.safetensors").read_bytes() == uninterrupted[name]
+
+
+def test_interruption_before_or_after_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card, dataset, real = bits_card(Recipe(epochs=2, batch_size=20, ema=0.5)), bits(), files.write_atomic
+    run(card, dataset, tmp_path / "whole")
+    whole = (tmp_path / "whole" / "tiny.safetensors").read_bytes()
+    writes = 7  # the log, twice state and log, weights, card
+    for last in range(1, writes + 1):
+        for after in (False, True):
+            out, count = tmp_path / f"{last}{after}", 0
+
+            def write(path: Path, content: bytes, last: int = last, after: bool = after) -> None:
+                nonlocal count
+                count += 1
+                if count < last or after:
+                    real(path, content)
+                if count == last:
+                    raise KeyboardInterrupt
+
+            monkeypatch.setattr(files, "write_atomic", write)
+            with pytest.raises(KeyboardInterrupt):
+                run(card, dataset, out)
+            monkeypatch.setattr(files, "write_atomic", real)
+            trained = run(card, dataset, out)
+            assert trained.weights_path().read_bytes() == whole
+            assert len(log(out)) == 2
+            assert not (out / "tiny.resume").exists()
+
+
+def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
+    card, said = bits_card(Recipe(epochs=1, batch_size=16)), []
+    first = run(card, bits(), tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = run(card, bits(), tmp_path, lambda step, steps, text: said.append(text))
+    assert again == first
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(said) == 1
+    assert "already trained" in said[0]
+    assert run(first, bits(), tmp_path) == first  # the resolved card is the same run
+    with pytest.raises(UserError, match=r"use another --out, or remove"):
+        run(bits_card(Recipe(epochs=2, batch_size=16)), bits(), tmp_path)
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+# what must not be resumed
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    card = bits_card(Recipe(epochs=2, batch_size=16))
+    with pytest.raises(KeyboardInterrupt):
+        run(card, bits(), tmp_path, stop_at(5))
+    kept = (tmp_path / "tiny.resume").read_bytes()
+    others = [
+        (dataclasses.replace(card, training=Recipe(epochs=3, batch_size=16)), bits()),
+        (dataclasses.replace(card, model={**card.model, "hidden": [9]}), bits()),
+        (dataclasses.replace(card, objective={"name": "elbo", "beta": 2.0}), bits()),
+        (card, bits(41)),
+    ]
+    for other, dataset in others:
+        with pytest.raises(UserError, match=r"another recipe, model or data: use another --out, or remove") as error:
+            run(other, dataset, tmp_path)
+        assert "\n" not in str(error.value)
+    assert (tmp_path / "tiny.resume").read_bytes() == kept
+    model, objective = {**card.model, "prior": "normal"}, {"name": "elbo", "beta": 1.0}
+    explicit = dataclasses.replace(card, model=model, objective=objective)
+    run(explicit, bits(), tmp_path)  # a default written out is the same run
+
+
+class Malicious:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_garbage_or_malicious_state_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    card, resume, made = bits_card(Recipe(epochs=2, batch_size=16)), tmp_path / "tiny.resume", tmp_path / "made"
+    with pytest.raises(KeyboardInterrupt):
+        run(card, bits(), tmp_path, stop_at(5))
+    good = resume.read_bytes()
+    state = torch.load(resume, weights_only=True)
+
+    def saved(value: object) -> bytes:
+        torch.save(value, resume)
+        return resume.read_bytes()
+
+    bad = [
+        b"",
+        b"garbage",
+        good[: len(good) // 2],
+        pickle.dumps(Malicious(made)),
+        saved(Malicious(made)),
+        saved({**state, "log": Malicious(made)}),
+        saved([1, 2]),
+        saved({"digest": state["digest"]}),
+        saved({**state, "model": {}}),
+        saved({**state, "model": 3}),
+        saved({**state, "epoch": "x"}),
+    ]
+    for content in bad:
+        resume.write_bytes(content)
+        with pytest.raises(UserError, match=r"tiny\.resume .*use another --out, or remove") as error:
+            run(card, bits(), tmp_path)
+        assert "\n" not in str(error.value)
+        assert not made.exists()
+        assert resume.read_bytes() == content
+
+
+# numbers that are not finite
+
+
+class Sick(Stub):
+    """Turns NaN at the 5th training step, where `where` says."""
+
+    where = "term"
+
+    def __init__(self, options: NoOptions) -> None:
+        super().__init__(options)
+        self.steps = 0
+
+    def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+        good = super().forward(model, x, progress)
+        self.steps += self.training
+        bad = good.total * math.nan
+        if self.where == "validation":
+            return good if self.training or self.steps < 4 else Loss(bad, {})
+        if self.steps < 5 or not self.training:
+            return good
+        if self.where == "gradient":
+            return Loss(good.total + (good.total - good.total.detach()).abs().sqrt(), good.terms)
+        return Loss(bad, {**good.terms, "rate": bad} if self.where == "term" else good.terms)
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("term", r"the term 'rate' is not finite at step 5 \(epoch 3\)"),
+        ("total", r"the total loss is not finite at step 5 \(epoch 3\)"),
+        ("gradient", r"the gradient norm is not finite at step 5 \(epoch 3\)"),
+        ("validation", r"validation loss is not finite at step 4 \(epoch 2\)"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_at_once(where: str, named: str, tmp_path: Path, install: Install) -> None:
+    class Here(Sick):
+        pass
+
+    Here.where = where
+    card = bits_card(Recipe(epochs=4, batch_size=16, validation=8), install(Here))
+    with pytest.raises(UserError, match=named) as error:
+        run(card, bits(), tmp_path)
+    epochs = 1 if where == "validation" else 2
+    assert f"epoch {epochs} is kept" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "tiny.safetensors").exists()
+    assert len(log(tmp_path)) == epochs
+    resolved = checkpoint.resolve(card)
+    state = checkpoint.load(checkpoint.Outputs(tmp_path, "tiny"), checkpoint.digest(resolved, bits()))
+    assert state is not None
+    assert state["epoch"] == epochs
+    model = loading.build_model(card, bits().space)
+    model.load_state_dict(state["best_weights"], strict=True)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values())
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        run(bits_card(Recipe(epochs=1, batch_size=16)), bits(), tmp_path / "file" / "out", stop_at(1))

@@ -1,0 +1,222 @@
+"""Model cards: strict TOML that says what a model is, how it was trained and which weights it has.
+
+Imports no torch. A key that is not known is an error that suggests the nearest one; a value of the wrong type is an
+error that names the key. The same reader builds an adapter's or an objective's options (`build`).
+"""
+
+import dataclasses
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from . import files
+from .errors import DataError, UserError, unknown
+
+Options = TypeVar("Options")
+Table = Mapping[str, Any]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Any or kind == Table:
+        return kind is Any or isinstance(value, dict)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(kind)))
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in get_args(kind) if option is not type(None))
+    if get_origin(kind) is tuple:
+        return f"a list of {_describe(get_args(kind)[0])}"
+    return "a table" if kind == Table else str(getattr(kind, "__name__", kind))
+
+
+def build(cls: type[Options], table: Table, where: str) -> Options:
+    """An instance of the dataclass `cls` from `table`. UserError names `where`, the key, and the nearest known key."""
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in fields:
+            raise UserError(f"{where}: {unknown('key', key, fields)}")
+        kind = hints[key]
+        nested: Any = next((k for k in (kind, *get_args(kind)) if dataclasses.is_dataclass(k)), None)
+        if nested is not None and isinstance(value, dict):
+            value = build(nested, value, f"{where} [{key}]")
+        elif not _fits(value, kind):
+            raise UserError(f"{where}: {key} = {value!r} should be {_describe(kind)}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where}: missing {', '.join(missing)}")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights are: a safetensors `file` beside the card, and its `sha256`."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 = {self.sha256!r} is not 64 lower-case hex digits")
+        if Path(self.file).name != self.file or not self.file.endswith(".safetensors"):
+            raise ValueError(f"file = {self.file!r} should be the name of a .safetensors file beside the card")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. Defaults are a plain run: Adam, constant rate, best validation epoch kept."""
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    optimiser: Literal["adam", "adamax"] = "adam"
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+    ema: float | None = None
+    validation: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("warmup_steps", 0), ("validation", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate = {self.learning_rate} should be positive")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema = {self.ema} should lie in (0, 1)")
+        if len(self.betas) != 2:
+            raise ValueError(f"betas = {list(self.betas)} should be two numbers")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training that gave the weights was: where it ran and what it reached."""
+
+    seconds: float
+    machine: str
+    best_epoch: int
+    validation_loss: float | None = None
+    vaebench: str = ""
+    torch: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model: `name` on `dataset` (its path is its id), an adapter with its options, a recipe, and weights."""
+
+    name: str
+    dataset: str
+    summary: str
+    family: str
+    model: Table
+    objective: Table = field(default_factory=lambda: {"name": "elbo"})
+    training: Recipe | None = None
+    weights: Weights | None = None
+    trained: Trained | None = None
+    notes: str = ""
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+    def weights_path(self) -> Path:
+        """The weights file, its SHA-256 checked. DataError where it is absent or differs."""
+        if self.weights is None or self.path is None:
+            raise DataError(f"card {self.id} names no weights; train them: {self._train_command()}")
+        path = self.path.parent / self.weights.file
+        if not path.is_file():
+            raise DataError(f"weights {path} of card {self.id} are absent; train them: {self._train_command()}")
+        if (found := files.sha256(path)) != self.weights.sha256:
+            raise DataError(
+                f"weights {path} have sha256 {found}, but the card says {self.weights.sha256}; "
+                "the file or the card was altered: restore both together"
+            )
+        return path
+
+    def _train_command(self) -> str:
+        return f"vaebench train --model {self.name} --dataset {self.dataset} --out DIR"
+
+
+_WRITTEN = ("dataset", "summary", "family", "notes", "model", "objective", "training", "trained", "weights")
+
+
+def read(path: Path, dataset: str | None = None) -> Card:
+    """The card at `path`. Its file name is the model's; the dataset is the key `dataset`, else the folder's name."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read card {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"card {path} is not TOML: {error}") from error
+    for key in ("name", "path"):
+        if key in table:
+            raise UserError(f"card {path}: the key {key!r} is given by the card's file name; remove it")
+    if dataset is not None and table.get("dataset", dataset) != dataset:
+        raise UserError(f"card {path} is for dataset {table['dataset']!r}, not {dataset!r}")
+    identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}
+    return dataclasses.replace(build(Card, {**table, **identity}, f"card {path}"), path=path)
+
+
+def find(name: str, dataset: str) -> Card:
+    """The zoo's card of `name` on `dataset`. UserError suggests the nearest model, or the datasets that have it."""
+    path = files.zoo() / dataset / f"{name}.toml"
+    if (dataset, name) in ids():
+        return read(path, dataset)
+    here = [n for d, n in ids() if d == dataset]
+    elsewhere = sorted(d for d, n in ids() if n == name)
+    if elsewhere:
+        raise UserError(f"model {name!r} has no card on dataset {dataset!r}; it has one on: {', '.join(elsewhere)}")
+    raise UserError(f"{unknown('model', name, here or [n for _, n in ids()])} (datasets: {dataset})")
+
+
+def ids() -> list[tuple[str, str]]:
+    """(dataset, name) of every card in the zoo, sorted."""
+    return sorted((path.parent.name, path.stem) for path in files.zoo().glob("*/*.toml"))
+
+
+def write(card: Card, path: Path) -> None:
+    """Write `card` as TOML, atomically; `read` gives an equal card back."""
+    content: dict[str, Any] = {}
+    for key in _WRITTEN:
+        value = getattr(card, key)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        if isinstance(value, Mapping):
+            content[key] = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items() if v is not None}
+        elif value:
+            content[key] = value
+    files.write_atomic(path, tomli_w.dumps(content, multiline_strings=True).encode())

@@ -1,0 +1,62 @@
+"""The command line: errors become one line and an exit code; the verbs are in `commands`. Imports no torch."""
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from . import __version__
+from .commands.board import board
+from .commands.check import check, selftest
+from .commands.data import data
+from .commands.ls import ls
+from .commands.run import run
+from .commands.train import train
+from .errors import DataError, UserError
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    a metric, check or self-test failed; what else was asked for is done
+  2    a mistake in what was given: the message says which
+  3    a file is absent, damaged or not what it should be
+  70   a fault in vaebench: please report it, with the output of --debug
+  130  interrupted: what was finished is kept, and the same command goes on"""
+
+
+class _Group(click.Group):
+    """Turns errors into one line and an exit code; a traceback only with --debug."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            self._end(ctx, "interrupted: what was finished is kept; the same command goes on from there", 130)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of stdout has gone
+            ctx.exit(0)
+        except UserError as error:
+            self._end(ctx, str(error), 3 if isinstance(error, DataError) else 2)
+        except Exception as error:
+            self._end(ctx, f"fault in vaebench: {type(error).__name__}: {error}; run with --debug and report it", 70)
+
+    @staticmethod
+    def _end(ctx: click.Context, message: str, code: int) -> None:
+        if ctx.params.get("debug"):
+            traceback.print_exc()
+        click.echo("vaebench: " + " ".join(message.split()), err=True)
+        ctx.exit(code)
+
+
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="vaebench")
+def main(debug: bool) -> None:
+    """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
+
+
+for command in (run, train, ls, board, data, selftest, check):
+    main.add_command(command)

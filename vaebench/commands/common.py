@@ -1,0 +1,84 @@
+"""Options and look-ups that several verbs share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .. import card as cards
+from .. import files, plugins
+from ..card import Card
+from ..errors import DataError, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..data import Dataset
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def complete(values: Callable[[], list[str]]) -> Any:
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return complete
+
+
+def options(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    def apply(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout instead of a table.")
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), default=None,
+    help="Folder of datasets, as torchvision lays it out.  [default: $VAEBENCH_DATA, else a cache]",
+)  # fmt: skip
+model_option = click.option("--model", shell_complete=complete(lambda: sorted({n for _, n in cards.ids()})))
+dataset_option = click.option("--dataset", shell_complete=complete(lambda: plugins.names("datasets")))
+boards_option = click.option(
+    "--leaderboards", type=click.Path(path_type=Path), default=Path("leaderboards"), show_default=True,
+    help="Folder of leaderboards.",
+)  # fmt: skip
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+
+
+def load_dataset(name: str, root: Path | None, download: bool = True) -> "Dataset":
+    from ..data import Source
+
+    source = plugins.load("datasets", name)
+    assert isinstance(source, Source)
+    try:
+        return source.load(root or files.default_data(), download)
+    except (OSError, ValueError) as error:
+        raise DataError(str(error)) from error
+
+
+def torch_device(name: str) -> "torch.device":
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"device {name!r} cannot be used here ({reason}); use --device cpu") from error
+    return device
+
+
+def find_card(model: str | None, dataset: str | None, card: Path | None) -> Card:
+    if (model is None) == (card is None):
+        raise UserError("give one of --model NAME (of the zoo) and --card FILE.toml (your own)")
+    if card is not None:
+        return cards.read(card, dataset)
+    if dataset is None:
+        raise UserError(f"--model {model} needs --dataset; it is one of {', '.join(plugins.names('datasets'))}")
+    if dataset not in plugins.names("datasets"):
+        plugins.load("datasets", dataset)  # the error that suggests the nearest
+    return cards.find(str(model), dataset)

@@ -1,0 +1,102 @@
+"""vaebench run."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import card as cards
+from .. import files, plugins
+from ..errors import UserError
+from .common import (
+    as_json_option,
+    boards_option,
+    complete,
+    data_option,
+    dataset_option,
+    device_option,
+    find_card,
+    load_dataset,
+    model_option,
+    options,
+    torch_device,
+)
+
+if TYPE_CHECKING:
+    from ..metric import Metric
+
+
+def _metrics(names: tuple[str, ...], preset: str, changes: tuple[str, ...]) -> "dict[str, Metric]":
+    """The metrics of `preset`, with the fields that `changes` ("metric.field=value") set."""
+    import json
+
+    chosen = {name: plugins.load("metrics", name)[preset] for name in names or plugins.names("metrics")}  # type: ignore[index]
+    for change in changes:
+        target, _, value = change.partition("=")
+        name, _, field = target.partition(".")
+        if name not in chosen or not field or not value:
+            raise UserError(f"--set {change!r} should be METRIC.FIELD=VALUE with METRIC one of {', '.join(chosen)}")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        table = {**dataclasses.asdict(chosen[name]), field: parsed}
+        chosen[name] = cards.build(type(chosen[name]), table, f"--set {change}")
+    return chosen
+
+
+@click.command()
+@options(model_option, dataset_option)
+@click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights (safetensors) instead of the card's.")
+@click.option("--metric", "metric", multiple=True, shell_complete=complete(lambda: plugins.names("metrics")),
+              help="Only this metric; can be given again.  [default: all that apply]")  # fmt: skip
+@click.option("--preset", type=click.Choice(["quick", "standard", "paper"]), default="standard", show_default=True)
+@click.option("--set", "changes", multiple=True, metavar="METRIC.FIELD=VALUE", help="Change a metric's parameter.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all evaluation noise.")
+@options(data_option, device_option)
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
+@click.option("--in-flight", type=click.IntRange(min=1), default=1, show_default=True, help="Blocks at once.")
+@click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
+@options(boards_option, as_json_option)
+@click.pass_context
+def run(
+    ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, checkpoint: Path | None,
+    metric: tuple[str, ...], preset: str, changes: tuple[str, ...], seed: int, data: Path | None, device: str,
+    dtype: str, batch_size: int | None, in_flight: int, fresh: bool, leaderboards: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Evaluate a trained model and write its leaderboard rows.
+
+    Killed or interrupted, the same command goes on from the last finished block.
+    """
+    found = find_card(model, dataset, card)
+    for name in metric:
+        plugins.summary("metrics", name)  # the error that suggests the nearest, before torch is imported
+    weights = checkpoint or found.weights_path()
+    import torch
+
+    from .. import board, loading, ranking, runner, terminal
+    from ..journal import Journal
+
+    chosen = _metrics(metric, preset, changes)
+    content = load_dataset(found.dataset, data)
+    network = loading.build_model(found, content.space)
+    loading.load_weights(network, weights)
+    subject = runner.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
+    settings = runner.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
+    journal = None if fresh else Journal(files.cache() / "journal")
+    rows = []
+    with terminal.Bar(ctx.find_root().params["debug"]) as bar:
+        for finished in runner.evaluate(
+            subject, content, chosen, seed=seed, settings=settings, journal=journal, progress=bar
+        ):
+            board.write(leaderboards, finished)
+            rows += finished
+    if as_json:
+        terminal.print_json(ranking.to_json(rows))
+    else:
+        terminal.print_rows(rows)
+    click.echo(f"written to {leaderboards / found.dataset / found.name}.parquet", err=True)
+    ctx.exit(1 if any(row.status == "failed" for row in rows) else 0)

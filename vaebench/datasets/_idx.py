@@ -1,0 +1,50 @@
+"""28x28 grey images and their labels in the IDX files that MNIST and its relatives are published as."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.datasets import MNIST
+
+from ..data import Split
+from ._files import damaged, require
+
+FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+
+
+def mnist_like(
+    name: str, layout: type[MNIST], root: Path, download: bool, binarise: bool = False
+) -> Mapping[str, Split]:
+    """The splits "train" and "test" of a dataset that torchvision keeps as MNIST, in `<root>/<layout>/raw`."""
+    raw = f"{layout.__name__}/raw"
+    require(name, root, [f"{raw}/{file}" for file in FILES], download, lambda: layout(root, download=True))
+    return {
+        "train": read_split(name, root, "train", f"{raw}/{FILES[0]}", f"{raw}/{FILES[1]}", binarise),
+        "test": read_split(name, root, "test", f"{raw}/{FILES[2]}", f"{raw}/{FILES[3]}", binarise),
+    }
+
+
+def read_split(name: str, root: Path, split: str, images: str, labels: str, binarise: bool = False) -> Split:
+    """The split `split` of the 28x28 images (N, 1, 28, 28) in file `images` and the labels (N,) in file `labels`."""
+    x, y = _read(name, root, images, 3), _read(name, root, labels, 1)
+    if x.shape[1:] != (28, 28):
+        raise damaged(name, root, images, f"holds images of {x.shape[1]}x{x.shape[2]}, not 28x28")
+    if len(x) != len(y):
+        raise damaged(name, root, labels, f"holds {len(y)} labels for {len(x)} images")
+    return Split(split, torch.from_numpy(x).unsqueeze(1), torch.from_numpy(y).long(), binarise)
+
+
+def _read(name: str, root: Path, file: str, dims: int) -> NDArray[np.uint8]:
+    """The unsigned bytes in an IDX file: 0, 0, 8 (the type), `dims`, each size as a big-endian uint32, then data."""
+    content = np.fromfile(root / file, np.uint8)
+    start = 4 + 4 * dims
+    if len(content) < start or content[:4].tolist() != [0, 0, 8, dims]:
+        raise damaged(name, root, file, f"is not an IDX file of unsigned bytes in {dims} dimension(s)")
+    shape = [int(size) for size in content[4:start].view(">u4")]
+    if len(content) - start != math.prod(shape):
+        found = f"holds {len(content) - start} bytes, not the {math.prod(shape)} of {'x'.join(map(str, shape))}"
+        raise damaged(name, root, file, found)
+    return content[start:].reshape(shape)

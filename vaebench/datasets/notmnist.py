@@ -1,0 +1,31 @@
+"""notMNIST, the letters A-J in many typefaces, 10,000 to test (28x28, 256 levels)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..data import Source, Space, Split
+from ._idx import read_split
+
+ORIGIN = "https://github.com/davidflanagan/notMNIST-to-MNIST"
+IMAGES, LABELS = (f"notMNIST/raw/t10k-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
+
+
+def read(root: Path, download: bool) -> Mapping[str, Split]:
+    """The split "test" (10,000) of `<root>/notMNIST/raw`, labels 0 (A) to 9 (J); no downloader is maintained."""
+    for file in (IMAGES, LABELS):
+        if not (root / file).is_file():
+            raise FileNotFoundError(
+                f"notmnist needs {root / file} and has no download; "
+                f"take {Path(file).name}.gz from {ORIGIN} and gunzip it there"
+            )
+    return {"test": read_split("notmnist", root, "test", IMAGES, LABELS)}
+
+
+plugin = Source(
+    name="notmnist",
+    space=Space((1, 28, 28), 256, "pmf"),
+    read=read,
+    origin=ORIGIN,
+    licence="none stated by its author; the copy is under MIT",
+    fingerprint="54244360bd7222b461d16d0f6ca7da920c12782a56db0732caece9e52b63d4a6",
+)

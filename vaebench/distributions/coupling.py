@@ -1,0 +1,77 @@
+"""The decoupled prior: a standard normal seen through a stack of affine couplings.
+
+Source: Bhalodia, Lee & Elhabian 2020 (dpVAE, arXiv 1911.10506), equations 3 to 5; the coupling layer is that of
+Dinh, Sohl-Dickstein & Bengio 2017 (RealNVP), equations 7 and 8.
+"""
+
+import math
+from typing import cast, final
+
+import torch
+from torch import Tensor, nn
+
+from . import noise
+
+
+def _net(width: int, hidden: int) -> nn.Sequential:
+    layers = [nn.Linear(width, hidden), nn.LeakyReLU(), nn.Linear(hidden, hidden), nn.LeakyReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden, width), nn.Tanh())
+
+
+@final
+class CouplingFlow(nn.Module):
+    """The bijection between generation space u and representation space z: `couplings` affine couplings.
+
+    Coupling k, from u to z, with mask b: y = b u + (1 - b) (u exp(s(b u)) + t(b u)). Masks are alternating halves
+    (single coordinates for L = 2). The map g of the paper, z to u, is `forward`; `inverse` is g^-1.
+    Buffers and parameters: `mask` (couplings, L), `s.k`, `t.k`, as in the paper's release.
+    """
+
+    mask: Tensor
+
+    def __init__(self, width: int, couplings: int = 6, hidden: int = 64) -> None:
+        super().__init__()
+        if width < 2:
+            raise ValueError(f"a decoupled prior needs at least 2 latent dimensions, not {width}")
+        half = (torch.arange(width) < width // 2).float()
+        self.register_buffer("mask", torch.stack([half if k % 2 == 0 else 1 - half for k in range(couplings)]))
+        self.s = nn.ModuleList(_net(width, hidden) for _ in range(couplings))
+        self.t = nn.ModuleList(_net(width, hidden) for _ in range(couplings))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """u = g(z) (..., L), and log |det dg/dz| (...)."""
+        log_det = torch.zeros(z.shape[:-1], dtype=z.dtype, device=z.device)
+        for mask, s, t in zip(reversed(self.mask), reversed(self.s), reversed(self.t), strict=True):
+            kept = mask * z
+            scale = (1 - mask) * s(kept)
+            z = kept + (1 - mask) * (z - t(kept)) * torch.exp(-scale)
+            log_det = log_det - scale.sum(-1)
+        return z, log_det
+
+    def inverse(self, u: Tensor) -> Tensor:
+        """z = g^-1(u), (..., L)."""
+        for mask, s, t in zip(self.mask, self.s, self.t, strict=True):
+            kept = mask * u
+            u = kept + (1 - mask) * (u * torch.exp(s(kept)) + t(kept))
+        return u
+
+
+@final
+class DecoupledPrior:
+    """p(z) = N(g(z); 0, t^2 I) |det dg/dz| for B examples: `flow` is g, t the temperature. A LatentDistribution."""
+
+    def __init__(self, flow: CouplingFlow, batch: int, temperature: float = 1.0) -> None:
+        self.flow, self.batch, self.temperature = flow, batch, temperature
+
+    def rsample(self, samples: int) -> tuple[Tensor, ...]:
+        """One group: ((S, B, L),), z = g^-1(t eps)."""
+        eps = noise.standard_normal((samples, self.batch, self.flow.mask.shape[1]), self.flow.mask)
+        return (self.flow.inverse(self.temperature * eps),)
+
+    def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
+        """log p(z) = log N(g(z); 0, t^2 I) + log |det dg/dz|, (S, B) nats."""
+        u, log_det = self.flow(latents[0])
+        width = u.shape[-1]
+        square = u.square().sum(-1) / self.temperature**2
+        normal: Tensor = -0.5 * (square + width * math.log(2 * math.pi * self.temperature**2))
+        return normal + cast(Tensor, log_det)

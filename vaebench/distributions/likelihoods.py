@@ -1,0 +1,300 @@
+"""Likelihoods p(x|z): proper masses over integer levels, or densities.
+
+Each reads one tensor `raw`, a decoder's output for S draws of B examples, so that a decoder need know no more than
+how many `channels` it must give in place of the data's first axis.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
+from torch.nn import functional as F
+from torch.types import _size
+
+from . import noise
+
+_NONE = torch.Size()
+MIN_LOG_SCALE = -7.0  # of a logistic, in units where x spans [-1, 1]
+
+
+def _one(sample_shape: _size) -> None:
+    if len(sample_shape):
+        raise ValueError(f"a likelihood draws one x per latent, so sample_shape must be empty, not {sample_shape}")
+
+
+class Likelihood(Distribution, ABC):
+    """p(x|z) for S draws of B examples of shape `shape`; `raw` is (S, B, channels, *shape[1:]).
+
+    `family` names it in a row's comparability class; `log_prob` is in nats on the space's measure.
+    """
+
+    family: ClassVar[str]
+    discrete: ClassVar[bool]
+    arg_constraints: ClassVar[dict[str, Constraint]] = {}
+
+    def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
+        self.raw, self.levels = raw, levels
+        super().__init__(raw.shape[:2], torch.Size(shape), validate_args=False)
+
+    @staticmethod
+    @abstractmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        """How many numbers the decoder gives in place of `shape[0]`."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x|z), (S, B) nats, of x (B, *shape), or (S, B, *shape) where each draw has its own."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """E[x|z], (S, B, *shape), in the units of x."""
+
+    @abstractmethod
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        """One x per (draw, example): (S, B, *shape). `sample_shape` must be empty."""
+
+    def _noise(self, sample_shape: _size) -> Tensor:
+        _one(sample_shape)
+        return noise.uniform((*self.batch_shape, *self.event_shape), self.raw)
+
+
+@final
+class Bernoulli(Likelihood):
+    """Independent x in {0, 1} with logits `raw`: log p = sum x l - softplus(l)."""
+
+    family, discrete = "bernoulli", True
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels != 2:
+            raise ValueError(f"a bernoulli likelihood needs 2 levels, the data has {levels}; use 'categorical'")
+        return shape[0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        logits = self.raw.flatten(2)
+        x = x.flatten(-len(self.event_shape)).to(logits.dtype)
+        linear = torch.einsum("sbd,bd->sb" if x.ndim == 2 else "sbd,sbd->sb", logits, x)
+        return linear - F.softplus(logits).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.raw.sigmoid()
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        return (self._noise(sample_shape) < self.mean).to(torch.uint8)
+
+
+@final
+class Categorical(Likelihood):
+    """Independent x in 0..levels-1 with `levels` logits each: channel c * levels + k is the logit of x_c = k."""
+
+    family, discrete = "categorical", True
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels is None:
+            raise ValueError("a categorical likelihood needs integer data; use 'gaussian' for a density")
+        return shape[0] * levels
+
+    @property
+    def logits(self) -> Tensor:
+        """(S, B, C, levels, *shape[1:])."""
+        assert self.levels is not None
+        logits: Tensor = self.raw.unflatten(2, (self.event_shape[0], self.levels))
+        return logits
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        logits = self.logits
+        chosen = logits.gather(3, x.to(torch.int64).expand(logits.shape[:2] + self.event_shape).unsqueeze(3))
+        return (chosen.squeeze(3) - logits.logsumexp(3)).flatten(2).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        weights = self.logits.softmax(3)
+        level = torch.arange(weights.shape[3], dtype=weights.dtype, device=weights.device)
+        return torch.einsum("sbck...,k->sbc...", weights, level)
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        below = self.logits.softmax(3).cumsum(3)[:, :, :, :-1] < self._noise(sample_shape).unsqueeze(3)
+        return below.sum(3).to(torch.uint8)
+
+
+def _log_logistic_bin(low: Tensor, high: Tensor) -> Tensor:
+    """log(sigmoid(high) - sigmoid(low)) for high > low, without cancellation.
+
+    sigmoid(h) - sigmoid(l) = sigmoid(h) sigmoid(-l) (1 - exp(l - h)).
+    """
+    return F.logsigmoid(high) + F.logsigmoid(-low) + torch.log(-torch.expm1(low - high))
+
+
+def _log_discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int, upper: float) -> Tensor:
+    """log mass of the bin around x in [-1, 1] under a logistic whose tails belong to the outermost bins.
+
+    Bins are 2 / (levels - 1) wide; the lowest takes the lower tail, and every x > `upper` the upper tail.
+    Source: Salimans et al. 2017 (PixelCNN++), equation 2.
+    """
+    half, inverse = 1.0 / (levels - 1), torch.exp(-log_scale)
+    low, high = (x - mean - half) * inverse, (x - mean + half) * inverse
+    inside = _log_logistic_bin(low, high)
+    return torch.where(x < -0.999, F.logsigmoid(high), torch.where(x > upper, F.logsigmoid(-low), inside))
+
+
+def _centre(x: Tensor, levels: int | None) -> Tensor:
+    """Integers 0..levels-1 as numbers in [-1, 1]."""
+    assert levels is not None
+    return x.to(torch.float32) * (2.0 / (levels - 1)) - 1.0
+
+
+def _quantise(value: Tensor, levels: int | None) -> Tensor:
+    """The level whose bin holds each value of [-1, 1] (clamped): uint8."""
+    assert levels is not None
+    return ((value + 1) * ((levels - 1) / 2)).round().clamp_(0, levels - 1).to(torch.uint8)
+
+
+@final
+class DiscretisedLogistic(Likelihood):
+    """Independent discretised logistics: `raw` holds C means, then C log-scales (clamped at -7), on [-1, 1]."""
+
+    family, discrete = "discretised-logistic", True
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels is None:
+            raise ValueError("a discretised-logistic likelihood needs integer data; use 'gaussian' for a density")
+        return 2 * shape[0]
+
+    def _parameters(self) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self.raw.chunk(2, dim=2)
+        return mean, log_scale.clamp(min=MIN_LOG_SCALE)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        assert self.levels is not None
+        return _log_discretised(_centre(x, self.levels), *self._parameters(), self.levels, 0.999).flatten(2).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        assert self.levels is not None
+        return (self._parameters()[0].clamp(-1, 1) + 1) * ((self.levels - 1) / 2)
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        mean, log_scale = self._parameters()
+        return _quantise(mean + log_scale.exp() * torch.logit(self._noise(sample_shape)), self.levels)
+
+
+@final
+class DiscretisedLogisticMixture(Likelihood):
+    """A mixture of 10 discretised logistics per pixel, the colours chained: on (1 or 3, H, W) images.
+
+    Channels: 10 mixture logits; then per colour 10 means, 10 log-scales (clamped at -7), 10 coefficients (tanh).
+    The green mean moves by c_0 red; the blue mean by c_1 red + c_2 green, in [-1, 1] (the coefficients of a single
+    colour are absent). `tail` "strict" gives the upper tail to the highest level alone, so that the masses sum to 1;
+    "nvae" to every x > 0.99 as NVAE's release does: at 256 levels they sum to 1 + P(255).
+
+    Source: Salimans et al. 2017, section 2; Vahdat & Kautz 2020.
+    """
+
+    family, discrete = "discretised-logistic-mixture", True
+    components: ClassVar[int] = 10
+
+    def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, tail: str = "strict") -> None:
+        if tail not in ("strict", "nvae"):
+            raise ValueError(f"tail must be 'strict' or 'nvae', not {tail!r}")
+        self.upper = 0.999 if tail == "strict" else 0.99
+        super().__init__(raw, shape, levels)
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels is None or len(shape) != 3 or shape[0] not in (1, 3):
+            raise ValueError(f"a discretised-logistic-mixture needs integer images of 1 or 3 colours, not {shape}")
+        return 100 if shape[0] == 3 else 30
+
+    def _parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Log weights (S, B, 10, H, W); means, log-scales (S, B, C, 10, H, W); coefficients likewise, or None."""
+        weights, rest = self.raw[:, :, :10].log_softmax(2), self.raw[:, :, 10:]
+        kinds = 3 if self.event_shape[0] == 3 else 2
+        parts = rest.unflatten(2, (self.event_shape[0], kinds, 10)).unbind(3)
+        return weights, parts[0], parts[1].clamp(min=MIN_LOG_SCALE), parts[2].tanh() if kinds == 3 else None
+
+    @staticmethod
+    def _chain(mean: Tensor, coefficient: Tensor | None, x: Tensor) -> Tensor:
+        """The means (S, B, C, 10, H, W) after the colours before them, x (S, B, C, 1, H, W)."""
+        if coefficient is None:
+            return mean
+        red, green = x[:, :, 0], x[:, :, 1]
+        moved_green = mean[:, :, 1] + coefficient[:, :, 0] * red
+        moved_blue = mean[:, :, 2] + coefficient[:, :, 1] * red + coefficient[:, :, 2] * green
+        return torch.stack([mean[:, :, 0].expand_as(moved_green), moved_green, moved_blue], dim=2)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        assert self.levels is not None
+        weights, mean, log_scale, coefficient = self._parameters()
+        centred = _centre(x, self.levels).expand(self.batch_shape + self.event_shape).unsqueeze(3)
+        mean = self._chain(mean, coefficient, centred)
+        colours = _log_discretised(centred, mean, log_scale, self.levels, self.upper).sum(2)
+        return (weights + colours).logsumexp(2).flatten(2).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        assert self.levels is not None
+        weights, mean, _, coefficient = self._parameters()
+        weights = weights.exp().unsqueeze(2)
+        if coefficient is not None:  # E[x_c] = sum_k pi_k m_kc, each colour's mean entering those after it
+            red = (weights * mean).sum(3, keepdim=True)
+            green = (weights * self._chain(mean, coefficient, red)).sum(3, keepdim=True)
+            mean = self._chain(mean, coefficient, green)
+        expected: Tensor = (weights * mean).sum(3).clamp(-1, 1)
+        return (expected + 1) * ((self.levels - 1) / 2)
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        weights, mean, log_scale, coefficient = self._parameters()
+        choice = noise.uniform((*self.batch_shape, 1, *self.event_shape[1:]), self.raw)
+        component = (weights.exp().cumsum(2)[:, :, :-1] < choice).sum(2, keepdim=True)  # (S, B, 1, H, W)
+        pick = component.unsqueeze(2).expand(-1, -1, self.event_shape[0], -1, -1, -1)
+        mean, log_scale = mean.gather(3, pick), log_scale.gather(3, pick)
+        coefficient = None if coefficient is None else coefficient.gather(3, pick)
+        spread = log_scale.exp() * torch.logit(self._noise(sample_shape)).unsqueeze(3)
+        x = _quantise(mean + spread, self.levels)
+        for _ in range(self.event_shape[0] - 1):  # red fixes green's mean, both fix blue's
+            x = _quantise(self._chain(mean, coefficient, _centre(x, self.levels)) + spread, self.levels)
+        return x.squeeze(3)
+
+
+@final
+class Gaussian(Likelihood):
+    """Independent real x: `raw` holds the means, then the log standard deviations (clamped at -7)."""
+
+    family, discrete = "gaussian", False
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels is not None:
+            raise ValueError(f"a gaussian likelihood is a density, but the data has {levels} integer levels")
+        return 2 * shape[0]
+
+    def _parameters(self) -> tuple[Tensor, Tensor]:
+        mean, log_sigma = self.raw.chunk(2, dim=2)
+        return mean, log_sigma.clamp(min=-7.0)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        mean, log_sigma = self._parameters()
+        square = ((x - mean) * (-log_sigma).exp()).square()
+        return (-0.5 * (square + math.log(2 * math.pi)) - log_sigma).flatten(2).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._parameters()[0]
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        _one(sample_shape)
+        mean, log_sigma = self._parameters()
+        return mean + log_sigma.exp() * noise.standard_normal(tuple(mean.shape), mean)
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    kind.family: kind for kind in (Bernoulli, Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, Gaussian)
+}

@@ -1,0 +1,75 @@
+"""Files: where things are, hashes, and writing that never leaves half a file."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from .errors import DataError, UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _shipped(name: str) -> Path:
+    """A top-level folder of the project: inside the installed package, else beside it in a checkout."""
+    inside = _PACKAGE / f"_{name}"
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def zoo() -> Path:
+    """The folder of shipped cards and weights."""
+    return _shipped("model_zoo")
+
+
+def shipped_boards() -> Path:
+    """The folder of shipped leaderboards."""
+    return _shipped("leaderboards")
+
+
+def cache() -> Path:
+    """Where downloads and finished blocks are kept: $VAEBENCH_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("VAEBENCH_CACHE") or platformdirs.user_cache_dir("vaebench"))
+
+
+def default_data() -> Path:
+    """The torchvision root used when none is named: $VAEBENCH_DATA, else a folder of the cache."""
+    return Path(os.environ.get("VAEBENCH_DATA") or cache() / "data")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex. DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader, or a machine that dies, sees the old file or the new, whole.
+
+    Temporary file in the same folder, fsync, rename, fsync of the folder. UserError where it cannot be written; the
+    old file is then untouched.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

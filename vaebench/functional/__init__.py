@@ -1,0 +1,1 @@
+"""Pure estimators: tensors in, tensors out. Imports torch and nothing of ours."""

@@ -1,0 +1,90 @@
+"""From a card to a model: fresh, or with weights that are checked before they are believed."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from . import card as cards
+from . import plugins
+from .card import Card
+from .data import Space
+from .errors import DataError, UserError
+from .model import LatentVariableModel
+
+_SHOWN = 5
+
+
+def build_model(card: Card, space: Space) -> LatentVariableModel:
+    """The card's model with fresh weights (from torch's generator). UserError where its options do not fit."""
+    plugin: Any = plugins.load("adapters", card.family)
+    adapter, options = plugin
+    try:
+        model: LatentVariableModel = adapter(space, cards.build(options, card.model, f"card {card.id} [model]"))
+    except ValueError as error:
+        raise UserError(f"card {card.id} [model]: {error}") from error
+    return model
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. DataError says what else the file seems to be; nothing in it is executed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError as error:
+        raise DataError(f"weights {path} are absent") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"weights {path} are not a safetensors file{_looks_like(path)}: {error}") from error
+
+
+def _looks_like(path: Path) -> str:
+    head = path.read_bytes()[:512] if path.is_file() else b""
+    if head.lstrip()[:1] == b"<":
+        return " but an HTML page (a download that failed?)"
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        return " but a pickle, which could run code and is never opened; save the state dict with safetensors"
+    return ""
+
+
+def load_weights(model: LatentVariableModel, path: Path) -> None:
+    """Put the tensors of `path` into `model`, strictly.
+
+    DataError lists what is missing, unknown, misshapen or not finite.
+    """
+    found, wanted = read_tensors(path), model.state_dict()
+    faults = []
+    if missing := sorted(wanted.keys() - found.keys()):
+        faults.append(f"missing {_some(missing)}")
+    if extra := sorted(found.keys() - wanted.keys()):
+        faults.append(f"unknown {_some(extra)}")
+    shapes = [
+        f"{name} is {list(found[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name].shape != wanted[name].shape
+    ]
+    if shapes:
+        faults.append(_some(shapes))
+    if not faults:
+        sick = [
+            n
+            for n, t in found.items()
+            if t.is_floating_point() and not math.isfinite(float(t.sum(dtype=torch.float64)))
+        ]
+        if sick:
+            faults.append(f"NaN or infinity in {_some(sorted(sick))}")
+    if faults:
+        raise DataError(f"weights {path} do not fit the card: {'; '.join(faults)}")
+    model.load_state_dict(found, strict=True)
+
+
+def architecture(card: Card) -> str:
+    """64 hex digits that name the card's adapter and its options: with the weights, they are the model."""
+    return hashlib.sha256(json.dumps([card.family, card.model], sort_keys=True).encode()).hexdigest()

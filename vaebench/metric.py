@@ -1,0 +1,91 @@
+"""What a metric is, what it gives, and what it may ask of the run that it is part of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .data import Batch, Dataset, Split
+from .model import LatentVariableModel
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a metric: its name, unit, which way is better, and how it relates to the truth."""
+
+    name: str
+    unit: str
+    better: Literal["lower", "higher", "none"]
+    bound: Literal["exact", "lower", "upper", "estimate"]
+
+
+class Curve(NamedTuple):
+    """A column that is a function: `x` and `y` of equal length, with the names of both axes."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    x_name: str
+    y_name: str
+
+
+class Measurement(NamedTuple):
+    """A column's value, its standard error (None where it has none), and the number of examples behind it."""
+
+    column: str
+    value: float
+    stderr: float | None
+    n: int
+    curve: Curve | None = None
+
+
+class Run(Protocol):
+    """One evaluation: the only source of seeds, devices and blocks that a metric sees."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where `map` puts each batch."""
+        ...
+
+    def rows(self, model: LatentVariableModel) -> int:
+        """How many latent draws to decode at once: bounds memory, never changes a result."""
+        ...
+
+    def map(
+        self,
+        function: Callable[[Batch, int], Mapping[str, Tensor]],
+        split: Split,
+        *,
+        repeats: int = 1,
+        batch: int = 1,
+    ) -> dict[str, Tensor]:
+        """Per-example values over the whole split, in order: each (repeats * N, ...).
+
+        `function(batch, seed)` gives one row per example and is called on at most `batch` of them; within it, data
+        noise and `keyed(seed, batch.example, first_draw)` noise depend on the example alone. A dynamic split is read
+        `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """A protocol: a frozen dataclass whose fields are its parameters, giving every column that shares a pass.
+
+    `split` is what it is measured on; `version` changes whenever a value could.
+    """
+
+    split: str = "test"
+
+    version: ClassVar[int]
+    columns: ClassVar[tuple[Column, ...]]
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        """Why this pair cannot be measured (then its rows are `skipped` with this reason), or None."""
+        return None
+
+    @abstractmethod
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        """Each column once, where it exists for this space."""

@@ -1,0 +1,88 @@
+"""Importance-weighted NLL, ELBO, rate, distortion, bits/dim and effective sample size, from one pass of draws."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ..data import Batch, Dataset
+from ..distributions.noise import keyed
+from ..functional.importance import ImportanceWeights
+from ..functional.statistics import mean_stderr
+from ..metric import Column, Measurement, Metric, Run
+from ..model import LatentVariableModel
+
+
+def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, rows: int) -> dict[str, Tensor]:
+    """Per-example bounds of `samples` posterior draws, at most about `rows` of them decoded at once: each (B,)."""
+    weights = ImportanceWeights(samples)
+    distortion = rate = torch.zeros(len(batch.x), dtype=torch.float64, device=batch.x.device)
+    chunk = max(1, rows // len(batch.x))
+    for first in range(0, samples, chunk):
+        with keyed(seed, batch.example, first):
+            draws = model.draw(batch.x, min(chunk, samples - first))
+        weights.add(draws.log_weight)
+        distortion = distortion - draws.log_likelihood.double().sum(0)
+        rate = rate + (draws.log_posterior - draws.log_prior).double().sum(0)
+    bounds = weights.result()
+    return {
+        "elbo": bounds.elbo,
+        "nll": -bounds.log_marginal,
+        "nll_tenth": -bounds.log_marginal_tenth,
+        "ess": bounds.effective_samples,
+        "rate": rate / samples,
+        "distortion": distortion / samples,
+    }
+
+
+@final
+@dataclass(frozen=True)
+class Likelihood(Metric):
+    """-L_K on `split` with exactly `samples` = K draws of q(z|x) per image; PROTOCOLS decision 5.
+
+    A dynamically binarised split is read `repeats` times and each image's values averaged; standard errors are over
+    images. bits/dim = nats / (D ln 2), only for masses. Source: Burda et al. 2016, equation 8.
+    """
+
+    samples: int = 1000
+    repeats: int = 3
+
+    version: ClassVar[int] = 1
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("nll", "nats", "lower", "upper"),
+        Column("bpd", "bits/dim", "lower", "upper"),
+        Column("elbo", "nats", "higher", "lower"),
+        Column("nll_tenth", "nats", "lower", "upper"),
+        Column("rate", "nats", "none", "estimate"),
+        Column("distortion", "nats", "none", "estimate"),
+        Column("ess", "draws", "none", "estimate"),
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        if self.split not in dataset.splits:
+            return f"{dataset.name} has no split {self.split!r}"
+        return None
+
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        split, rows = dataset.split(self.split), run.rows(model)
+        repeats = self.repeats if split.binarise else 1
+        function = partial(score, model=model, samples=self.samples, rows=rows)
+        values = run.map(function, split, repeats=repeats, batch=max(1, rows // self.samples))
+        for name, value in values.items():
+            mean, stderr = mean_stderr(value.reshape(repeats, len(split)).mean(0))
+            yield Measurement(name, mean, stderr, len(split))
+            if name == "nll" and dataset.space.measure == "pmf":
+                unit = dataset.space.dims * math.log(2)
+                yield Measurement("bpd", mean / unit, None if stderr is None else stderr / unit, len(split))
+
+
+plugin = {"quick": Likelihood(samples=100), "standard": Likelihood(), "paper": Likelihood(samples=5000)}

@@ -1,0 +1,1 @@
+"""Encoders and decoders shared by the flat families."""

@@ -1,0 +1,59 @@
+"""The one registry: a plug-in is a file of the folder named after its kind, or an entry point `vaebench.<kind>`.
+
+Names come from the file system and from package metadata, so that listing them imports nothing.
+"""
+
+import ast
+import importlib
+import importlib.util
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Literal
+
+from .errors import unknown
+
+Kind = Literal["adapters", "datasets", "metrics", "objectives"]
+
+
+@cache
+def _entry_points(kind: Kind) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"vaebench.{kind}")}
+
+
+@cache
+def _builtin(kind: Kind) -> dict[str, Path]:
+    files = (Path(__file__).parent / kind).glob("[!_]*.py")
+    return {file.stem.replace("_", "-"): file for file in files}
+
+
+def names(kind: Kind) -> list[str]:
+    """Every plug-in of `kind`, sorted; a file's name is its own with dashes. Built-in names cannot be taken."""
+    return sorted({*_builtin(kind), *_entry_points(kind)})
+
+
+def _find(kind: Kind, name: str) -> Path | EntryPoint:
+    if name in _builtin(kind):
+        return _builtin(kind)[name]
+    if name in _entry_points(kind):
+        return _entry_points(kind)[name]
+    raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def load(kind: Kind, name: str) -> object:
+    """The object `plugin` of the file, or what the entry point names. UserError, with the nearest name, if absent."""
+    found = _find(kind, name)
+    if isinstance(found, EntryPoint):
+        return found.load()
+    return importlib.import_module(f"vaebench.{kind}.{found.stem}").plugin
+
+
+def summary(kind: Kind, name: str) -> str:
+    """The first line of the plug-in module's docstring, read without importing it."""
+    found = _find(kind, name)
+    if isinstance(found, EntryPoint):
+        spec = importlib.util.find_spec(found.module)
+        if spec is None or spec.origin is None:
+            return f"(from {found.value}, which cannot be found)"
+        found = Path(spec.origin)
+    return (ast.get_docstring(ast.parse(found.read_text(encoding="utf-8"))) or "").partition("\n")[0]

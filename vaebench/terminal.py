@@ -1,0 +1,146 @@
+"""What a person at a terminal sees: tables on stdout, progress and talk on stderr."""
+
+import json
+import math
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from .ranking import Group
+from .rows import Row
+
+WIDTH = 160  # of tables that no terminal shows
+
+
+def _stdout() -> Console:
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """Where talk goes."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """`value` on stdout as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """A table on stdout; headings that begin with `>` are of numbers and stand right."""
+    table = Table(title=None if title is None else Text(title), title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(Text(heading.removeprefix(">")), justify="right" if heading.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _stdout().print(table)
+
+
+def number(value: float, stderr: float | None) -> str:
+    """A value with its standard error, both to two digits of the error: "96.83 ± 0.45"."""
+    if stderr is None:
+        return f"{value:.6g}"
+    if stderr == 0:
+        return f"{value:.6g} ± 0"
+    digits = max(0, 1 - math.floor(math.log10(stderr)))
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """The rows of one run: a line for each column, or one for a metric that was skipped or failed."""
+    lines = []
+    for row in rows:
+        shown = number(row.value, row.stderr) if row.value is not None else f"{row.status}: {row.reason}"
+        lines.append((row.metric, row.column, shown, row.unit, _direction(row.better), str(row.n or "")))
+    title = f"{rows[0].model} on {rows[0].dataset}, seed {rows[0].seed}" if rows else None
+    print_table(("metric", "column", ">value ± standard error", "unit", "better", ">n"), lines, title)
+
+
+def _direction(better: str) -> str:
+    return {"lower": "lower", "higher": "higher"}.get(better, "")
+
+
+def print_group(group: Group) -> None:
+    """One class of a board: ranked columns as "rank. value ± error"."""
+    shown = {k: v for k, v in group.comparability.items() if v is not None}
+    protocol = ", ".join(f"{key} {value}" for key, value in sorted(shown.items()))
+    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {group.origin} · {protocol}"
+    headings = ["model", ">seed", *(f">{c.name} [{c.unit}]" for c in group.columns)]
+    lines = []
+    for line in group.lines:
+        cells = []
+        for column in group.columns:
+            row, rank = line.rows.get(column.name), line.ranks.get(column.name)
+            value = "" if row is None else number(row.value, row.stderr) if row.value is not None else row.status
+            cells.append(f"{rank}. {value}" if rank is not None else value)
+        lines.append([line.model, "" if line.seed is None else str(line.seed), *cells])
+    print_table(headings, lines, title)
+
+
+@final
+class Bar:
+    """A progress bar on stderr with the time left; nothing where stderr is not a terminal. A context manager."""
+
+    def __init__(self, debug: bool = False) -> None:
+        self._debug = debug
+        self._console = stderr()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(
+            *columns,
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def start(self, metric: str, blocks: int) -> None:
+        """`runner.Progress`: a pass begins."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(metric, total=blocks)
+
+    def advance(self, blocks: int) -> None:
+        """`runner.Progress`: blocks are done."""
+        if self._task is not None:
+            self._progress.advance(self._task, blocks)
+
+    def warn(self, text: str) -> None:
+        """`runner.Progress`: something to say, above the bar."""
+        self._console.print(text.rstrip(), markup=False)
+
+    def failed(self, metric: str, error: Exception) -> None:
+        """`runner.Progress`: a metric has failed; with its traceback where debugging."""
+        trace = "".join(traceback.format_exception(error)) if self._debug else ""
+        self.warn(f"{trace}{metric} failed: {type(error).__name__}: {error}")
+
+    def report(self, step: int, steps: int, text: str) -> None:
+        """`training.Report`: `step` of `steps` are done."""
+        if self._task is None:
+            self._task = self._progress.add_task(text, total=steps, completed=step)
+        self._progress.update(self._task, completed=step, description=text)

@@ -1,0 +1,283 @@
+"""One training loop for every card: seeded, resumed after any kill, the best epoch kept.
+
+Order of the data, noise and initial weights are functions of (seed, epoch) alone, so that a run that was killed and
+resumed gives, on a CPU, the bits of one that was not.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from . import checkpoint, loading
+from .card import Card, Recipe
+from .checkpoint import Outputs, State
+from .data import Dataset, Split
+from .distributions import noise
+from .errors import UserError
+from .functional import random
+from .objective import Loss, Objective
+
+
+class Report(Protocol):
+    """Told how far training is: after every step, and after every epoch."""
+
+    def __call__(self, step: int, steps: int, text: str) -> None:
+        """`step` of `steps` are done; `text` names the epoch and what validation gave so far."""
+        ...
+
+
+class NotFiniteError(Exception):
+    """`what` (a term of the loss, the total, the gradient norm or the validation loss) became NaN or infinite."""
+
+    def __init__(self, what: str, step: int, epoch: int) -> None:
+        super().__init__(f"{what} is not finite at step {step} (epoch {epoch})")
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The rate of step t = 0..T-1: base * min(1, (t + 1) / warmup) * (1 + cos(pi t / T)) / 2.
+
+    Without warm-up the second factor is 1; with a constant schedule, the third.
+    """
+    rate = recipe.learning_rate
+    if step < recipe.warmup_steps:
+        rate *= (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / steps))
+    return rate
+
+
+def order(seed: int, epoch: int, size: int) -> Tensor:
+    """The permutation (N,) int64 in which `epoch` reads `size` examples, from (seed, epoch) alone."""
+    return random.keys(random.derive("order", seed, epoch), torch.arange(size)).argsort(stable=True)
+
+
+def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split | None]:
+    """What to train on and what to validate on: the official "valid" split, else `recipe.validation` of "train".
+
+    The examples held out are chosen by the seed. UserError where too few are left for a batch.
+    """
+    train, valid = dataset.splits.get("train"), dataset.splits.get("valid")
+    if train is None:
+        raise UserError(f"dataset {dataset.name!r} has no split 'train'; it is for evaluation only")
+    if valid is None and recipe.validation:
+        if recipe.validation >= len(train):
+            raise UserError(
+                f"validation = {recipe.validation} leaves nothing of the {len(train)} training examples "
+                f"of {dataset.name!r}; lower it"
+            )
+        shuffled = random.keys(random.derive("validation", recipe.seed), torch.arange(len(train))).argsort(stable=True)
+        held, kept = shuffled[: recipe.validation].sort().values, shuffled[recipe.validation :].sort().values
+        train, valid = train.part(kept, "train"), train.part(held, "valid")
+    if recipe.batch_size > len(train):
+        raise UserError(
+            f"batch_size = {recipe.batch_size} is more than the {len(train)} training examples of {dataset.name!r}; "
+            "lower it"
+        )
+    return train, valid
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Within the block torch's generators (the CPU's and `device`'s) start from `seed`; then they are as before."""
+    index = [device.index if device.index is not None else torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=index):
+        torch.default_generator.manual_seed(seed)
+        for i in index:
+            torch.cuda.default_generators[i].manual_seed(seed)
+        yield
+
+
+def _placed(split: Split, device: torch.device) -> Split:
+    """`split` without labels, on `device` if it fits."""
+    x = split.x
+    if device.type == "cuda" and x.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+        x = x.to(device)
+    return Split(split.name, x, None, split.binarise)
+
+
+@final
+class _Session:
+    """A run: model, objective, optimiser, the running average of the weights, and the best epoch so far."""
+
+    def __init__(self, card: Card, dataset: Dataset, device: torch.device) -> None:
+        assert card.training is not None
+        self.recipe, self.device = card.training, device
+        train, valid = splits(self.recipe, dataset)
+        self.train = _placed(train, device)
+        self.valid = None if valid is None else _placed(valid, device)
+        self.steps = self.recipe.epochs * math.ceil(len(train) / self.recipe.batch_size)
+        with _seeded(random.derive("weights", self.recipe.seed), device):
+            objective, options = checkpoint.objective_options(card)
+            self.model = loading.build_model(card, dataset.space).to(device)
+            self.objective: Objective = objective(options).to(device)
+        self.average = None if self.recipe.ema is None else copy.deepcopy(self.model).requires_grad_(False)
+        groups = [list(part.parameters()) for part in (self.model, self.objective)]
+        self.parameters = [parameter for group in groups for parameter in group]
+        self.optimiser = self._optimiser([{"params": group} for group in groups if group])
+        self.epoch = self.step = self.best_epoch = 0
+        self.seconds = 0.0
+        self.best_loss: float | None = None
+        self.best_weights: dict[str, Tensor] = {}
+        self.log: list[str] = []
+
+    def _optimiser(self, groups: list[dict[str, list[torch.nn.Parameter]]]) -> torch.optim.Optimizer:
+        r, betas = self.recipe, (self.recipe.betas[0], self.recipe.betas[1])
+        if r.optimiser == "adamax":
+            return torch.optim.Adamax(groups, r.learning_rate, betas, r.eps, r.weight_decay)
+        return torch.optim.Adam(groups, r.learning_rate, betas, r.eps, r.weight_decay, fused=True)
+
+    def run_epoch(self, report: Report) -> None:
+        """Train for one epoch, validate, keep the weights if they are the best, and add a line to the log."""
+        start, before = time.monotonic(), self.seconds
+        with _seeded(random.derive("noise", self.recipe.seed, self.epoch), self.device):
+            means = self._train_epoch(report)
+        if self.average is not None:
+            for average, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                average.copy_(current)
+        loss = self._validate()
+        self.epoch += 1
+        if loss is None or self.best_loss is None or loss < self.best_loss:
+            kept = (self.model if self.average is None else self.average).state_dict()
+            self.best_epoch, self.best_loss = self.epoch, loss
+            self.best_weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
+        self.seconds = before + time.monotonic() - start
+        line = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "train": means,
+            "validation": loss,
+            "seconds": round(self.seconds, 3),
+        }
+        self.log.append(json.dumps(line, allow_nan=False))
+
+    def _train_epoch(self, report: Report) -> dict[str, float | None]:
+        """The epoch's means of the total and of each term; None for a term that is only logged and not finite."""
+        r, text = self.recipe, self.text()
+        self.model.train()
+        self.objective.train()
+        sums: dict[str, Tensor] = {}
+        permutation = order(r.seed, self.epoch, len(self.train)).to(self.train.x.device)
+        for index in torch.split(permutation, r.batch_size):
+            x = self.train.take(index).x.to(self.device)
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(r, self.step, self.steps)
+            loss: Loss = self.objective(self.model, x, self.step / self.steps)
+            self.optimiser.zero_grad()
+            loss.total.backward()
+            norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            if not torch.isfinite(loss.total.detach() + norm):
+                raise NotFiniteError(_blame(loss), self.step + 1, self.epoch + 1)
+            if r.clip_norm is not None:
+                clip_grads_with_norm_(self.parameters, r.clip_norm, norm)
+            self.optimiser.step()
+            self.step += 1
+            if self.average is not None and r.ema is not None:
+                torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - r.ema)
+            for name, value in {"total": loss.total, **loss.terms}.items():
+                part = value.detach().double() * len(x)
+                sums[name] = sums[name] + part if name in sums else part
+            report(self.step, self.steps, text)
+        means = {name: float(value) / len(self.train) for name, value in sums.items()}
+        return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+
+    @torch.no_grad()
+    def _validate(self) -> float | None:
+        """The objective's total per validation example as at the end of training, on noise that no epoch changes."""
+        if self.valid is None:
+            return None
+        model = self.model if self.average is None else self.average
+        model.eval()
+        self.objective.eval()
+        seed, total = random.derive("validation noise", self.recipe.seed), 0.0
+        with _seeded(seed, self.device):
+            for index in torch.split(torch.arange(len(self.valid), device=self.valid.x.device), self.recipe.batch_size):
+                with noise.keyed(seed, index):
+                    loss: Loss = self.objective(model, self.valid.take(index).x.to(self.device), 1.0)
+                total += float(loss.total) * len(index)
+        if not math.isfinite(total):
+            raise NotFiniteError("validation loss", self.step, self.epoch + 1)
+        return total / len(self.valid)
+
+    def text(self) -> str:
+        """What to say of the run so far, on one line."""
+        text = f"epoch {min(self.epoch + 1, self.recipe.epochs)}/{self.recipe.epochs}"
+        if self.best_loss is None:
+            return text
+        last = json.loads(self.log[-1])["validation"]
+        return f"{text}, validation {last:.4g} (best {self.best_loss:.4g}, epoch {self.best_epoch})"
+
+    def state(self, digest: str) -> State:
+        """All that `restore` needs."""
+        return State(
+            digest=digest,
+            epoch=self.epoch,
+            step=self.step,
+            seconds=self.seconds,
+            model=self.model.state_dict(),
+            average=None if self.average is None else self.average.state_dict(),
+            objective=self.objective.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            best_epoch=self.best_epoch,
+            best_loss=self.best_loss,
+            best_weights=self.best_weights,
+            log=self.log,
+        )
+
+    def restore(self, state: State) -> None:
+        """Become the run that `state` was taken of."""
+        self.model.load_state_dict(state["model"], strict=True)
+        self.objective.load_state_dict(state["objective"], strict=True)
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"] or {}, strict=True)
+        self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
+        self.best_epoch, self.best_loss = int(state["best_epoch"]), state["best_loss"]
+        self.best_weights, self.log = dict(state["best_weights"]), list(state["log"])
+
+
+def _blame(loss: Loss) -> str:
+    """The first term that is not finite, else the total, else the gradient norm."""
+    named = {**{f"the term {name!r}": value for name, value in loss.terms.items()}, "the total loss": loss.total}
+    return next((name for name, value in named.items() if not torch.isfinite(value).all()), "the gradient norm")
+
+
+def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, report: Report) -> Card:
+    """The trained card, written with its weights and log into `out`; the same call again resumes, or returns it.
+
+    UserError, with the last finished epoch kept, where the loss, a gradient or the validation loss is not finite.
+    Torch's global generators are left as they were.
+    """
+    card = checkpoint.resolve(card)
+    outputs, digest = Outputs(out, card.name), checkpoint.digest(card, dataset)
+    if (done := checkpoint.finished(outputs, card, digest)) is not None:
+        report(1, 1, f"{card.id} is already trained: {outputs.weights}")
+        return done
+    state = checkpoint.load(outputs, digest)
+    session = _Session(card, dataset, device)
+    if state is not None:
+        try:
+            session.restore(state)
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise checkpoint.damaged(outputs, error) from error
+    checkpoint.write_log(outputs, session.log)  # also shows now, not after an hour, that the folder can be written
+    report(session.step, session.steps, session.text())
+    while session.epoch < session.recipe.epochs:
+        try:
+            session.run_epoch(report)
+        except NotFiniteError as error:
+            kept = f"epoch {session.epoch} is kept in {outputs.resume}" if session.epoch else "no epoch was finished"
+            remedy = "lower learning_rate or clip_norm and use another --out"
+            raise UserError(f"training of {card.id} stopped: {error}; {kept}; {remedy}") from error
+        checkpoint.save(outputs, session.state(digest))
+        report(session.step, session.steps, session.text())
+    return checkpoint.finish(outputs, card, session.state(digest), device)
