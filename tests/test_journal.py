@@ -18,6 +18,7 @@ from vaebench.errors import UserError
 from vaebench.journal import BlockKey, Journal
 
 KEY = BlockKey(
+    architecture="a" * 64,
     weights_sha256="aa",
     data_fingerprint="dd",
     dataset="digits",
@@ -100,7 +101,7 @@ def test_digest_is_fixed() -> None:
     assert dataclasses.replace(KEY, vaebench="0").digest == DIGEST
 
 
-DIGEST = "adc25f6528b1b37858ddc27ca7c9deeab93cce7fd73994d7a8774e933d16b331"
+DIGEST = "299a4905dbdd6f803e908ff4efc8cfcbbce83efc59211a149f8af2b230d06656"
 
 
 def test_any_damage_is_absence(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from .errors import DataError, UserError
 from .ranking import to_csv
 from .rows import CURVE, KINDS, SCHEMA, Identity, Row, check_name, row, utc
 
+CIRCUMSTANCE = ("created", "seconds", "peak_memory", "torch", "vaebench", "commit", "dirty")
 LOCK_SECONDS = 120.0  # how long to wait for another process; a write takes milliseconds
 
 
@@ -28,9 +29,9 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """The rows of one model's file after `new` is written over `stored`, in file order.
 
     A new row takes the place of one of its identity, unless that one has a later metric version, or is `ok` where the
-    new one is not and weights, data and version are the same (nothing finished is lost), or differs only in created,
-    seconds and peak_memory, or in a verdict that the new row does not pass. Measured rows of weights other than the new
-    rows' are dropped: the model has changed. ValueError for two sets of weights, or two different rows of one identity.
+    new one is not and weights, data and version are the same (nothing finished is lost), or differs only in `CIRCUMSTANCE`
+    (then the new run has reproduced it) or in a verdict that the new row does not pass. Measured rows of weights other
+    than the new rows' are dropped: the model has changed. ValueError for two sets of weights, or two different rows of one identity.
     """
     rows: dict[Identity, Row] = {}
     for candidate in new:
@@ -51,8 +52,8 @@ def _winner(old: Row, new: Row) -> Row:
     if old.status == "ok" and new.status != "ok" and old.data_fingerprint == new.data_fingerprint:
         return old
     verified = old.verified if new.verified == "unverified" else new.verified
-    aside = {"created": old.created, "seconds": old.seconds, "peak_memory": old.peak_memory, "verified": verified}
-    return old if dataclasses.replace(new, **aside) == old else new  # type: ignore[arg-type]
+    aside = {name: getattr(old, name) for name in CIRCUMSTANCE} | {"verified": verified}
+    return old if dataclasses.replace(new, **aside) == old else new
 
 
 def encode(rows: Iterable[Row]) -> bytes:

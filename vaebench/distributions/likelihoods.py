@@ -15,6 +15,7 @@ from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 from torch.types import _size
 
+from ..functional.bernoulli import log_likelihood
 from . import noise
 
 _NONE = torch.Size()
@@ -77,9 +78,7 @@ class Bernoulli(Likelihood):
 
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.raw.flatten(2)
-        x = x.flatten(-len(self.event_shape)).to(logits.dtype)
-        linear = torch.einsum("sbd,bd->sb" if x.ndim == 2 else "sbd,sbd->sb", logits, x)
-        return linear - F.softplus(logits).sum(-1)
+        return log_likelihood(logits, x.flatten(-len(self.event_shape)).to(logits.dtype))
 
     @property
     def mean(self) -> Tensor:

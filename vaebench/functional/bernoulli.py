@@ -1,0 +1,41 @@
+"""The Bernoulli log-likelihood from logits, fast enough for a thousand draws an image."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_PRODUCT = 100  # factors 1 + exp(-|l|) <= 2 multiplied before a logarithm: 2**100 is well inside float32
+
+
+class _LogLikelihood(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, x: Tensor) -> Tensor:
+        size = logits.shape[-1]
+        group = max(g for g in range(1, min(size, _PRODUCT) + 1) if size % g == 0)
+        signed = logits * (1 - 2 * x)
+        factors = signed.abs().neg_().exp_().add_(1)
+        products = factors.unflatten(-1, (size // group, group)).prod(-1)
+        return -(signed.relu_().sum(-1) + products.log_().sum(-1))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        logits, x = ctx.saved_tensors
+        return gradients[0].unsqueeze(-1) * (x - logits.sigmoid()), None
+
+
+def log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
+    """sum_d log Bernoulli(x_d; logit l_d) = -sum_d log(1 + exp((1 - 2 x_d) l_d)), nats: (..., D) -> (...).
+
+    `x` in {0, 1} broadcasts against `logits` and has their dtype. With s = (1 - 2x) l, each term is max(s, 0) +
+    log(1 + exp(-|s|)), and the second is taken as one logarithm of a product for up to 100 dimensions: on a CPU the
+    logarithm costs several times the exponential. Differentiable once, in `logits`.
+    """
+    total: Tensor = _LogLikelihood.apply(logits, x)  # type: ignore[no-untyped-call]
+    return total
