@@ -29,9 +29,10 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """The rows of one model's file after `new` is written over `stored`, in file order.
 
     A new row takes the place of one of its identity, unless that one has a later metric version, or is `ok` where the
-    new one is not and weights, data and version are the same (nothing finished is lost), or differs only in `CIRCUMSTANCE`
-    (then the new run has reproduced it) or in a verdict that the new row does not pass. Measured rows of weights other
-    than the new rows' are dropped: the model has changed. ValueError for two sets of weights, or two different rows of one identity.
+    new one is not and weights, data and version are the same (nothing finished is lost), or differs only in
+    `CIRCUMSTANCE` (then the new run has reproduced it) or in a verdict that the new row does not pass. Measured rows of
+    weights other than the new rows' are dropped: the model has changed. ValueError for two sets of weights, or two
+    different rows of one identity.
     """
     rows: dict[Identity, Row] = {}
     for candidate in new:

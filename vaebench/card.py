@@ -5,6 +5,7 @@ error that names the key. The same reader builds an adapter's or an objective's 
 """
 
 import dataclasses
+import math
 import re
 import tomllib
 import types
@@ -46,7 +47,7 @@ def _describe(kind: Any) -> str:
         return " or ".join(_describe(option) for option in get_args(kind) if option is not type(None))
     if get_origin(kind) is tuple:
         return f"a list of {_describe(get_args(kind)[0])}"
-    return "a table" if kind == Table else str(getattr(kind, "__name__", kind))
+    return "a table" if kind == Table or dataclasses.is_dataclass(kind) else str(getattr(kind, "__name__", kind))
 
 
 def build(cls: type[Options], table: Table, where: str) -> Options:
@@ -110,15 +111,17 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("warmup_steps", 0), ("validation", 0)):
-            if getattr(self, name) < low:
+        at_least = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "validation": 0, "seed": 0}
+        for name, low in {**at_least, "eps": 0, "weight_decay": 0}.items():
+            if not low <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate = {self.learning_rate} should be positive")
+        for name in ("learning_rate", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} = {value} should be positive")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema = {self.ema} should lie in (0, 1)")
-        if len(self.betas) != 2:
-            raise ValueError(f"betas = {list(self.betas)} should be two numbers")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {list(self.betas)} should be two numbers in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -176,15 +179,21 @@ _WRITTEN = ("dataset", "summary", "family", "notes", "model", "objective", "trai
 
 def read(path: Path, dataset: str | None = None) -> Card:
     """The card at `path`. Its file name is the model's; the dataset is the key `dataset`, else the folder's name."""
+    from .rows import check_name  # here, because it imports pyarrow, which `--help` should not wait for
+
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read card {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so is an integer too long to read
         raise UserError(f"card {path} is not TOML: {error}") from error
     for key in ("name", "path"):
         if key in table:
             raise UserError(f"card {path}: the key {key!r} is given by the card's file name; remove it")
+    try:
+        check_name("model", path.stem)
+    except ValueError as error:
+        raise UserError(f"card {path}: {error}; rename the file") from error
     if dataset is not None and table.get("dataset", dataset) != dataset:
         raise UserError(f"card {path} is for dataset {table['dataset']!r}, not {dataset!r}")
     identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}

@@ -1,7 +1,10 @@
 """The command line: errors become one line and an exit code; the verbs are in `commands`. Imports no torch."""
 
+import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -28,15 +31,27 @@ Exit codes:
 class _Group(click.Group):
     """Turns errors into one line and an exit code; a traceback only with --debug."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with self._told(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with self._told(ctx):
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+
+    @contextmanager
+    def _told(self, ctx: click.Context) -> Iterator[None]:
+        try:
+            yield
+        except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit, click.Abort):
             raise
+        except click.UsageError as error:
+            path = (error.ctx or ctx).command_path
+            self._end(ctx, f"{error.format_message().rstrip('.')}; see {path} --help", 2)
         except KeyboardInterrupt:
             self._end(ctx, "interrupted: what was finished is kept; the same command goes on from there", 130)
         except BrokenPipeError:
-            sys.stderr.close()  # the reader of stdout has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # its reader has gone, as `head` does
             ctx.exit(0)
         except UserError as error:
             self._end(ctx, str(error), 3 if isinstance(error, DataError) else 2)

@@ -47,6 +47,15 @@ def sha256(path: Path) -> str:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """UserError where `folder` could not be made or written to; changes nothing. Said before hours of work."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not there.is_dir():
+        raise UserError(f"cannot write in {folder}: {there} is not a folder; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write in {folder}: no permission on {there}; choose another folder")
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a machine that dies, sees the old file or the new, whole.
 

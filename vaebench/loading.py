@@ -25,8 +25,8 @@ def build_model(card: Card, space: Space) -> LatentVariableModel:
     adapter, options = plugin
     try:
         model: LatentVariableModel = adapter(space, cards.build(options, card.model, f"card {card.id} [model]"))
-    except ValueError as error:
-        raise UserError(f"card {card.id} [model]: {error}") from error
+    except (ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:  # torch: sizes beyond memory
+        raise UserError(f"card {card.id} [model]: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
     return model
 
 
@@ -46,7 +46,13 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _looks_like(path: Path) -> str:
-    head = path.read_bytes()[:512] if path.is_file() else b""
+    if path.is_dir():
+        return " but a folder"
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        return ""
     if head.lstrip()[:1] == b"<":
         return " but an HTML page (a download that failed?)"
     if head[:2] == b"PK" or head[:1] == b"\x80":
@@ -54,10 +60,14 @@ def _looks_like(path: Path) -> str:
     return ""
 
 
+def _kind(tensor: torch.Tensor) -> str:
+    return "real" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
+
+
 def load_weights(model: LatentVariableModel, path: Path) -> None:
     """Put the tensors of `path` into `model`, strictly.
 
-    DataError lists what is missing, unknown, misshapen or not finite.
+    DataError lists what is missing, unknown, misshapen, of another kind of number or not finite.
     """
     found, wanted = read_tensors(path), model.state_dict()
     faults = []
@@ -70,8 +80,13 @@ def load_weights(model: LatentVariableModel, path: Path) -> None:
         for name in sorted(wanted.keys() & found.keys())
         if found[name].shape != wanted[name].shape
     ]
-    if shapes:
-        faults.append(_some(shapes))
+    kinds = [
+        f"{name} is {_kind(found[name])} instead of {_kind(wanted[name])}"
+        for name in sorted(wanted.keys() & found.keys())
+        if _kind(found[name]) != _kind(wanted[name])
+    ]
+    if shapes or kinds:
+        faults.append(_some([*shapes, *kinds]))
     if not faults:
         sick = [
             n

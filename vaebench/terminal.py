@@ -1,7 +1,6 @@
 """What a person at a terminal sees: tables on stdout, progress and talk on stderr."""
 
 import json
-import math
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -25,10 +24,18 @@ from .ranking import Group
 from .rows import Row
 
 WIDTH = 160  # of tables that no terminal shows
+PLACES = 12  # before or behind the point at most, else a number is written with an exponent
+
+
+class _Console(Console):
+    """A console that leaves a broken pipe to `cli`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def _stdout() -> Console:
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    return _Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
 def stderr() -> Console:
@@ -52,20 +59,27 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
 
 
 def number(value: float, stderr: float | None) -> str:
-    """A value with its standard error, both to two digits of the error: "96.83 ± 0.45"."""
+    """A value with its standard error, both to two digits of the error: "96.83 ± 0.45"; whole numbers in full."""
     if stderr is None:
         return f"{value:.6g}"
     if stderr == 0:
         return f"{value:.6g} ± 0"
-    digits = max(0, 1 - math.floor(math.log10(stderr)))
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+    digits = max(0, 1 - int(f"{stderr:.1e}".partition("e")[2]))
+    if digits > PLACES or max(abs(value), stderr) >= 10**PLACES:
+        return f"{value:.6g} ± {stderr:.1e}"
+    return f"{value:z.{digits}f} ± {stderr:.{digits}f}"
 
 
 def print_rows(rows: Sequence[Row]) -> None:
     """The rows of one run: a line for each column, or one for a metric that was skipped or failed."""
-    lines = []
+    lines, told = [], set()
     for row in rows:
-        shown = number(row.value, row.stderr) if row.value is not None else f"{row.status}: {row.reason}"
+        if row.status != "ok":
+            if row.metric not in told:
+                lines.append((row.metric, "", f"{row.status}: {row.reason}", "", "", ""))
+            told.add(row.metric)
+            continue
+        shown = number(row.value, row.stderr) if row.value is not None else ""
         lines.append((row.metric, row.column, shown, row.unit, _direction(row.better), str(row.n or "")))
     title = f"{rows[0].model} on {rows[0].dataset}, seed {rows[0].seed}" if rows else None
     print_table(("metric", "column", ">value ± standard error", "unit", "better", ">n"), lines, title)

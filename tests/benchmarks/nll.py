@@ -1,30 +1,49 @@
 """Images per second of the importance-weighted NLL, beside pythae's `VAE.get_nll`, and the matrix-product limit.
 
-    pip install pythae==0.1.2 && python tests/benchmarks/nll.py [--images 20] [--samples 1000] [--threads 2]
+    pip install pythae==0.1.2
+    python tests/benchmarks/nll.py --data DIR [--images 20] [--samples 1000] [--threads 2]
 
-The same weights (an MLP 784-512-16 with a Bernoulli likelihood) and images, alternating in one run; medians over the
-rounds. pythae gives the mean of log p where NLL is asked for; its sign is turned here before the values are compared.
+The same weights (an MLP 784-512-16 with a Bernoulli likelihood, trained first) and MNIST test images, alternating in
+one run; medians over the rounds. pythae gives the mean of log p where NLL is asked for; its sign is turned here.
 """
 
 import argparse
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from pythae.models import VAE, VAEConfig
 from pythae.models.nn.default_architectures import Decoder_AE_MLP, Encoder_VAE_MLP
 
-from vaebench.adapters.flat import Flat, Options
-from vaebench.data import Batch, Space
+from vaebench import plugins
+from vaebench.card import Card, Recipe
+from vaebench.data import Batch, Dataset
+from vaebench.distributions.noise import keyed
 from vaebench.functional.statistics import mean_stderr
+from vaebench.loading import build_model, load_weights
 from vaebench.metrics.likelihood import score
+from vaebench.model import LatentVariableModel
+from vaebench.training import train
 
 HIDDEN, LATENT = 512, 16
 
 
-def twin(model: Flat) -> VAE:
+def trained(dataset: Dataset, epochs: int) -> LatentVariableModel:
+    """The MLP after so many epochs of Adam at 1e-3."""
+    table = {"latent": LATENT, "hidden": [HIDDEN], "likelihood": "bernoulli"}
+    card = Card("mlp", dataset.name, "benchmark", "flat", table, training=Recipe(epochs=epochs))
+    with tempfile.TemporaryDirectory() as folder:
+        done = train(card, dataset, Path(folder), device=torch.device("cpu"), report=lambda *_: None)
+        model = build_model(done, dataset.space)
+        load_weights(model, done.weights_path())
+    return model.eval()
+
+
+def twin(model: LatentVariableModel) -> VAE:
     """pythae's VAE with the weights of `model`; ours reads pixels as 2x - 1, pythae's as x."""
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")
     peer = VAE(config, Encoder_VAE_MLP(config), Decoder_AE_MLP(config)).eval()
@@ -61,12 +80,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--data", type=Path, required=True, help="a torchvision root that has MNIST")
+    parser.add_argument("--epochs", type=int, default=5)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    torch.manual_seed(0)
-    model = Flat(Space((1, 28, 28), 2, "pmf"), Options(LATENT, (HIDDEN,), "bernoulli")).eval()
+    dataset = plugins.load("datasets", "mnist").load(chosen.data)
+    model = trained(dataset, chosen.epochs)
     peer = twin(model)
-    x = (torch.rand(chosen.images, 1, 28, 28) < 0.2).to(torch.uint8)
+    with keyed(0, torch.arange(chosen.images)):
+        x = dataset.split("test").take(torch.arange(chosen.images) * (10_000 // chosen.images)).x
     results: dict[str, torch.Tensor] = {}
 
     def ours() -> None:

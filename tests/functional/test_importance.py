@@ -45,7 +45,9 @@ def test_bounds_are_the_direct_sums_whatever_the_chunk(samples: int, chunk: int)
         effective_samples=relative.sum(0) ** 2 / relative.square().sum(0),
     )
     for name, value in expected._asdict().items():
-        torch.testing.assert_close(getattr(found, name), value, rtol=1e-11, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            getattr(found, name), value, rtol=1e-11, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("samples", COUNTS)

@@ -63,9 +63,8 @@ class Flat(FactoredModel):
         return DiagonalGaussian(mean, log_variance)
 
     def likelihood(self, latents: Latents) -> Likelihood:
-        (z,) = latents  # (S, B, L)
-        raw = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        return LIKELIHOODS[self.options.likelihood](raw, self.space.shape, self.space.levels)
+        (z,) = latents
+        return LIKELIHOODS[self.options.likelihood](self.decoder(z), self.space.shape, self.space.levels)
 
     def embed(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .. import files, plugins
-from ..errors import UserError
+from ..errors import UserError, unknown
 from .common import (
     as_json_option,
     boards_option,
@@ -46,9 +46,12 @@ def show(dataset: str, metric: str | None, by: str | None, leaderboards: Path, a
 
     rows = _rows(leaderboards, dataset)
     if metric is not None:
+        known = {row.metric for row in rows}
         rows = [row for row in rows if row.metric == metric]
         if not rows:
-            raise UserError(f"the board of {dataset!r} has no metric {metric!r}")
+            raise UserError(f"the board of {dataset!r}: {unknown('metric', metric, known)}")
+    if by is not None and by not in (columns := {row.column for row in rows}):
+        raise UserError(f"the board of {dataset!r}: {unknown('column', by, columns)}")
     if as_json:
         terminal.print_json(ranking.to_json(rows))
         return

@@ -65,9 +65,9 @@ def torch_device(name: str) -> "torch.device":
 
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(f"device {name!r} cannot be used here ({reason}); use --device cpu") from error
     return device
 

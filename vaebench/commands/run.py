@@ -1,6 +1,7 @@
 """vaebench run."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import click
 
 from .. import card as cards
 from .. import files, plugins
-from ..errors import UserError
+from ..errors import UserError, unknown
 from .common import (
     as_json_option,
     boards_option,
@@ -24,6 +25,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
+    from ..data import Dataset
     from ..metric import Metric
 
 
@@ -44,6 +46,14 @@ def _metrics(names: tuple[str, ...], preset: str, changes: tuple[str, ...]) -> "
         table = {**dataclasses.asdict(chosen[name]), field: parsed}
         chosen[name] = cards.build(type(chosen[name]), table, f"--set {change}")
     return chosen
+
+
+def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dataset: "Dataset") -> None:
+    """UserError for a split that --set names and the dataset lacks; a split that a preset names gives skipped rows."""
+    for name, metric in metrics.items():
+        asked = any(change.startswith(f"{name}.split=") for change in changes)
+        if asked and metric.split not in dataset.splits:
+            raise UserError(f"--set {name}.split: {unknown('split', metric.split, dataset.splits)}")
 
 
 @click.command()
@@ -81,11 +91,14 @@ def run(
     from ..journal import Journal
 
     chosen = _metrics(metric, preset, changes)
+    settings = runner.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
+    files.check_writable(leaderboards / found.dataset)
+    board.read(leaderboards, found.dataset)  # a damaged board is an error now, not after hours
     content = load_dataset(found.dataset, data)
+    _check_splits(chosen, changes, content)
     network = loading.build_model(found, content.space)
     loading.load_weights(network, weights)
     subject = runner.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
-    settings = runner.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
     journal = None if fresh else Journal(files.cache() / "journal")
     rows = []
     with terminal.Bar(ctx.find_root().params["debug"]) as bar:

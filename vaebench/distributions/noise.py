@@ -25,8 +25,7 @@ class _Keyed:
             raise ValueError(f"noise for a batch of {batch} was asked for while {len(self.examples)} examples are open")
         self.calls += 1
         draw = torch.arange(self.first_draw, self.first_draw + samples, device=device)[:, None]
-        call = torch.tensor(self.calls, device=device)
-        return random.keys(self.seed, self.examples.to(device)[None], draw, call)
+        return random.keys(random.derive(self.seed, self.calls), self.examples.to(device)[None], draw)
 
 
 _current: ContextVar[_Keyed | None] = ContextVar("noise", default=None)

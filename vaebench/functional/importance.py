@@ -47,14 +47,15 @@ class ImportanceWeights:
         self._square = square if self._square is None else torch.logaddexp(self._square, square)
         self._sum = log_weight.sum(0) if self._sum is None else self._sum + log_weight.sum(0)
         while len(log_weight):
-            room = self._size - self._seen % self._size
-            part, log_weight = log_weight[:room], log_weight[room:]
-            total = torch.logsumexp(part, 0)
-            if self._seen % self._size:
-                self._total[-1] = torch.logaddexp(self._total[-1], total)
-            else:
-                self._total.append(total)
-            self._seen += len(part)
+            begun = self._seen % self._size  # draws in the tenth that is open
+            whole = 0 if begun else len(log_weight) // self._size
+            count = whole * self._size if whole else min(self._size - begun, len(log_weight))
+            part, log_weight = log_weight[:count], log_weight[count:]
+            totals = list(torch.logsumexp(part.unflatten(0, (max(1, whole), -1)), 1))
+            if begun:
+                self._total[-1] = torch.logaddexp(self._total[-1], totals.pop())
+            self._total += totals
+            self._seen += count
 
     def result(self) -> Bounds:
         """The bounds. ValueError unless exactly `samples` draws were added."""

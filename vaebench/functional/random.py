@@ -47,10 +47,14 @@ def mix(x: Tensor) -> Tensor:
 
 
 def keys(seed: int, *coordinates: Tensor) -> Tensor:
-    """int64 keys, one for each point of the broadcast `coordinates` (int64), all depending on `seed`."""
-    key = torch.tensor(seed, dtype=torch.int64, device=coordinates[0].device)
+    """int64 keys, one for each point of the broadcast `coordinates` (int64), all depending on `seed`.
+
+    key_0 = seed, key_j = mix(key_{j-1} + (c_j + 1) GAMMA): each coordinate picks a word of the stream before it.
+    """
+    key: Tensor | int = seed
     for coordinate in coordinates:
-        key = mix(mix(key + GAMMA) ^ mix((coordinate + 1) * GAMMA))
+        key = mix(coordinate * GAMMA + (key + GAMMA if isinstance(key, Tensor) else _signed((key + GAMMA) % (1 << 64))))
+    assert isinstance(key, Tensor)
     return key
 
 

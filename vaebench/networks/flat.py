@@ -2,12 +2,13 @@
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Space
+from ..functional.relu import relu_linear
 
 Activation = Literal["relu", "tanh", "silu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
@@ -36,19 +37,44 @@ def _mlp(widths: tuple[int, ...], activation: Activation) -> list[nn.Module]:
     return layers
 
 
+NARROW = 256  # draws of one example from which looking for units that never switch pays
+
+
+@final
+class Decoder(nn.Sequential):
+    """Layers from z (S, B, L) to (S, B, channels, *shape): the draws of each example side by side.
+
+    Without gradients, a last pair of layers with a ReLU between runs by `relu_linear` where draws are many.
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        samples, batch = z.shape[:2]
+        if samples >= NARROW and not torch.is_grad_enabled():
+            match list(self):
+                case [*before, nn.Linear() as first, nn.ReLU(), nn.Linear() as last, nn.Unflatten() as shape]:
+                    for layer in before:
+                        z = layer(z)
+                    pair = (first.weight, first.bias, last.weight, last.bias)
+                    columns = [shape(relu_linear(z[:, b], *pair)) for b in range(batch)]
+                    return columns[0].unsqueeze(1) if batch == 1 else torch.stack(columns, 1)
+        raw: Tensor = super().forward(z.flatten(0, 1))  # type: ignore[no-untyped-call]
+        shaped: Tensor = raw.unflatten(0, (samples, batch))
+        return shaped
+
+
 def mlp(
     space: Space, channels: int, latent: int, hidden: tuple[int, ...], activation: Activation
-) -> tuple[nn.Sequential, nn.Sequential]:
-    """An encoder x (B, *shape) -> (B, 2 latent), and a decoder z (N, latent) -> (N, channels, *shape[1:])."""
+) -> tuple[nn.Sequential, Decoder]:
+    """An encoder x (B, *shape) -> (B, 2 latent), and a decoder z (S, B, latent) -> (S, B, channels, *shape[1:])."""
     out = (channels, *space.shape[1:])
     encoder = nn.Sequential(Centre(space.levels), nn.Flatten(), *_mlp((space.dims, *hidden, 2 * latent), activation))
-    decoder = nn.Sequential(*_mlp((latent, *reversed(hidden), math.prod(out)), activation), nn.Unflatten(1, out))
+    decoder = Decoder(*_mlp((latent, *reversed(hidden), math.prod(out)), activation), nn.Unflatten(1, out))
     return encoder, decoder
 
 
 def conv(
     space: Space, channels: int, latent: int, hidden: tuple[int, ...], activation: Activation
-) -> tuple[nn.Sequential, nn.Sequential]:
+) -> tuple[nn.Sequential, Decoder]:
     """As `mlp`, for images: `hidden` is the widths of the stride-2 4x4 convolutions, then of one dense layer.
 
     Each convolution halves height and width, so both must be divisible by 2**(len(hidden) - 1): two fit 28x28 and
@@ -72,7 +98,7 @@ def conv(
     encoder = nn.Sequential(
         Centre(space.levels), *down, nn.Flatten(), nn.Linear(size, dense), act(), nn.Linear(dense, 2 * latent)
     )
-    decoder = nn.Sequential(nn.Linear(latent, dense), act(), nn.Linear(dense, size), nn.Unflatten(1, inner), *up)
+    decoder = Decoder(nn.Linear(latent, dense), act(), nn.Linear(dense, size), nn.Unflatten(1, inner), *up)
     return encoder, decoder
 
 

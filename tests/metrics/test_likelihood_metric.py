@@ -1,0 +1,143 @@
+"""Laws of the likelihood metric on a trained model: values do not depend on how the work is cut up."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vaebench import card as cards
+from vaebench import loading, plugins
+from vaebench.adapters.flat import Flat, Options
+from vaebench.data import Dataset, Source, Space, Split
+from vaebench.metric import Measurement
+from vaebench.metrics.likelihood import Likelihood
+from vaebench.runner import MetricRun, Settings, Subject
+
+CPU = torch.device("cpu")
+
+
+class Silent:
+    """A progress that nobody reads."""
+
+    def start(self, metric: str, blocks: int) -> None: ...
+    def advance(self, blocks: int) -> None: ...
+    def failed(self, metric: str, error: Exception) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    card = cards.find("vae", "digits")
+    model = loading.build_model(card, Space((1, 8, 8), 17, "pmf"))
+    loading.load_weights(model, card.weights_path())
+    return Subject("vae", model.eval(), "", "")
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    """The first 130 test images: a full block and a part of one."""
+    source = plugins.load("datasets", "digits")
+    assert isinstance(source, Source)
+    dataset = source.load(Path())
+    return dataclasses.replace(dataset, splits={"test": dataset.split("test").part(torch.arange(130), "test")})
+
+
+def measure(
+    subject: Subject, dataset: Dataset, metric: Likelihood, seed: int = 0, **settings: Any
+) -> dict[str, Measurement]:
+    run = MetricRun(subject, dataset, "likelihood", metric, seed, Settings(CPU, **settings), None, Silent())
+    return {m.column: m for m in metric.measure(subject.model, dataset, run)}
+
+
+CUTS = [(37, 1), (37, 3), (500, 1), (4000, 1), (4000, 3)]
+
+
+def test_the_cut_changes_nothing_and_equal_cuts_give_equal_bits(subject: Subject, digits: Dataset) -> None:
+    metric = Likelihood(samples=100)
+    found = {(rows, n): measure(subject, digits, metric, rows=rows, in_flight=n) for rows, n in CUTS}
+    assert found[37, 1] == found[37, 3] == measure(subject, digits, metric, rows=37)
+    assert found[4000, 1] == found[4000, 3]
+    for values in found.values():
+        assert values.keys() == found[37, 1].keys()
+        for name, value in values.items():
+            assert value.value == pytest.approx(found[500, 1][name].value, rel=1e-5)
+            assert value.stderr == pytest.approx(found[500, 1][name].stderr, rel=1e-5)
+
+
+def test_a_thousand_draws_do_not_see_the_cut(subject: Subject, digits: Dataset) -> None:
+    some = dataclasses.replace(digits, splits={"test": digits.split("test").part(torch.arange(30), "test")})
+    a, b = (measure(subject, some, Likelihood(samples=1000), rows=rows) for rows in (37, 4000))
+    for name, value in a.items():
+        assert value.value == pytest.approx(b[name].value, rel=1e-5)
+
+
+def test_columns_are_those_declared_with_their_identities(subject: Subject, digits: Dataset) -> None:
+    found = measure(subject, digits, Likelihood(samples=100))
+    assert set(found) == {column.name for column in Likelihood.columns}
+    value = {name: m.value for name, m in found.items()}
+    assert value["elbo"] == pytest.approx(-value["rate"] - value["distortion"], rel=1e-9)
+    assert value["bpd"] == pytest.approx(value["nll"] / (64 * math.log(2)), rel=1e-12)
+    assert value["nll"] < value["nll_tenth"] < -value["elbo"]
+    assert 1 < value["ess"] < 100
+    assert all(m.n == 130 and m.stderr for m in found.values())
+    assert 80 < value["nll"] < 110  # nats: the card's validation bound is 93
+
+
+def test_seeds_differ_within_their_errors(subject: Subject, digits: Dataset) -> None:
+    a, b = (measure(subject, digits, Likelihood(samples=100), seed=seed)["nll"] for seed in (0, 1))
+    assert a.value != b.value
+    assert a.stderr is not None
+    assert abs(a.value - b.value) < a.stderr
+
+
+def small(space: Space, likelihood: Any) -> Subject:
+    torch.manual_seed(0)
+    return Subject("small", Flat(space, Options(2, (4,), likelihood)).eval(), "", "")
+
+
+def test_a_density_has_no_bits_per_dimension() -> None:
+    space = Space((2,), None, "density")
+    dataset = Dataset("toy", space, {"test": Split("test", torch.randn(5, 2))}, "")
+    found = measure(small(space, "gaussian"), dataset, Likelihood(samples=3))
+    assert set(found) == {column.name for column in Likelihood.columns} - {"bpd"}
+
+
+def test_a_dynamic_split_is_read_afresh_and_averaged_per_image() -> None:
+    space = Space((1, 2, 2), 2, "pmf")
+    subject = small(space, "bernoulli")
+    grey = torch.full((50, 1, 2, 2), 128, dtype=torch.uint8)
+    dynamic = Dataset("toy", space, {"test": Split("test", grey, binarise=True)}, "")
+    one, many = (measure(subject, dynamic, Likelihood(samples=10, repeats=r))["nll"] for r in (1, 30))
+    assert one.n == many.n == 50
+    assert one.stderr is not None
+    assert many.stderr is not None
+    assert many.stderr < 0.4 * one.stderr  # every image is grey: only the readings differ
+    assert abs(one.value - many.value) < 4 * one.stderr
+
+
+def test_a_static_split_is_read_once(subject: Subject, digits: Dataset) -> None:
+    a, b = (measure(subject, digits, Likelihood(samples=10, repeats=r)) for r in (1, 3))
+    assert a == b
+
+
+def test_an_absent_split_is_a_reason(subject: Subject, digits: Dataset) -> None:
+    assert Likelihood().unsupported(subject.model, digits) is None
+    assert Likelihood(split="validation").unsupported(subject.model, digits) == "digits has no split 'validation'"
+
+
+@pytest.mark.parametrize("name", ["samples", "repeats"])
+def test_counts_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} = 0 should be at least 1"):
+        Likelihood(**{name: 0})

@@ -1,0 +1,110 @@
+"""What a person sees: numbers to two digits of their error, tables without escape codes, one line for a failure."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaebench import terminal
+from vaebench.rows import Row
+
+ROW = Row(
+    model="vae", weights_sha256="a" * 64, dataset="digits", data_fingerprint="b" * 64, split="test",
+    metric="likelihood", metric_version=1, parameters="{}", comparability="{}", column="nll", value=1.0, stderr=0.1,
+    n=360, unit="nats", better="lower", bound="upper", curve=None, status="ok", reason=None, origin="measured",
+    source=None, verified="unverified", seed=0, device="cpu", dtype="float32", torch="2", vaebench="0", commit=None,
+    dirty=None, created="2026-01-01T00:00:00+00:00", seconds=1.0, peak_memory=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "shown"),
+    [
+        (96.8312, 0.4512, "96.83 ± 0.45"),
+        (-94.4468, 0.6, "-94.45 ± 0.60"),
+        (2.0657, 0.0126, "2.066 ± 0.013"),
+        (91.6, 12.3, "92 ± 12"),
+        (12345.6, 1234.5, "12346 ± 1234"),
+        (1.0, 0.0996, "1.00 ± 0.10"),
+        (100.0, 9.96, "100 ± 10"),
+        (-0.001, 0.45, "0.00 ± 0.45"),
+        (1.5, 0, "1.5 ± 0"),
+        (1 / 3, None, "0.333333"),
+        (1.0, 1e-300, "1 ± 1.0e-300"),
+        (0.0, 5e-324, "0 ± 4.9e-324"),
+        (1e300, 1e298, "1e+300 ± 1.0e+298"),
+        (1.0, 1e298, "1 ± 1.0e+298"),
+        (0.0, 0.0, "0 ± 0"),
+    ],
+)
+def test_number_shows_two_digits_of_its_error(value: float, stderr: float | None, shown: str) -> None:
+    assert terminal.number(value, stderr) == shown
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.none() | st.floats(min_value=0, allow_nan=False, allow_infinity=False),
+)
+def test_number_is_short_and_true(value: float, stderr: float | None) -> None:
+    shown, _, error = terminal.number(value, stderr).partition(" ± ")
+    assert len(shown) <= 28
+    assert not re.fullmatch(r"-0(\.0*)?", shown) or str(value) == "-0.0"
+    if stderr is not None:
+        assert float(error) == pytest.approx(stderr, rel=0.05, abs=0)
+        assert abs(float(shown) - value) <= max(stderr, 1e-5 * abs(value))
+    if stderr and stderr < 99:
+        assert len(re.sub(r"e.*|\D", "", error).lstrip("0")) == 2
+    assert math.isfinite(float(shown))
+
+
+def _table(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    terminal.print_rows(rows)
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+
+
+def test_a_failed_or_skipped_metric_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = replace(ROW, status="failed", value=None, stderr=None, n=None, reason="RuntimeError: boom", metric="m")
+    rows = [ROW, failed, replace(failed, column="bpd"), replace(failed, metric="k", status="skipped", reason="not it")]
+    lines = _table(rows, capsys)
+    assert len(lines) == 3
+    assert "failed: RuntimeError: boom" in lines[1]
+    assert "skipped: not it" in lines[2]
+
+
+def test_markup_in_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_table(("[red]name",), [("[bold]x[/bold] :smile: \\[y]",)], "[blink]title")
+    shown = capsys.readouterr().out
+    assert "[bold]x[/bold] :smile: \\[y]" in shown
+    assert "[blink]title" in shown
+    assert "[red]name" in shown
+    assert "\x1b" not in shown
+
+
+def test_no_rows_print_a_table_without_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _table([], capsys) == []
+
+
+def test_bar_is_silent_where_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.Bar() as bar:
+        bar.start("likelihood", 4)
+        bar.advance(4)
+        bar.start("likelihood", 4)
+        bar.report(1, 2, "epoch 1/2")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_warning_is_a_line_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.Bar() as bar:
+        bar.warn("[not markup] " + "long " * 100)
+    assert capsys.readouterr().err == "[not markup] " + ("long " * 100).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_failure_has_its_traceback_only_when_debugging(debug: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.Bar(debug).failed("likelihood", RuntimeError("boom"))
+    told = capsys.readouterr().err
+    assert told.endswith("likelihood failed: RuntimeError: boom\n")
+    assert told.count("\n") == (2 if debug else 1)
