@@ -159,13 +159,18 @@ def test_weights_are_checked_before_they_are_believed(zoo_card: Path) -> None:
     with pytest.raises(DataError, match="altered: restore both together"):
         card.weights_path()
     weights.unlink()
-    with pytest.raises(DataError, match=r"absent; train them: vaebench train --model vae --dataset digits"):
+    with pytest.raises(DataError, match="absent; train them: vaebench train --card"):
         card.weights_path()
 
 
 def test_card_without_weights_says_how_to_train_them(write_card: WriteCard) -> None:
-    with pytest.raises(DataError, match="names no weights; train them: vaebench train"):
-        cards.read(write_card()).weights_path()
+    path = write_card()
+    with pytest.raises(DataError, match="names no weights; train them: ") as caught:
+        cards.read(path).weights_path()
+    assert f"vaebench train --card {path} --out DIR" in str(caught.value)
+    bare = dataclasses.replace(cards.find("vae", "digits"), weights=None)
+    with pytest.raises(DataError, match="vaebench train --model vae --dataset digits --out DIR"):
+        bare.weights_path()
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,7 @@ TABLES = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), TABLES, max_size=8), st.booleans())
-def test_no_toml_gives_anything_but_a_card_or_a_user_error(table: dict[str, Any], whole: bool, tmp_path: Path) -> None:
+def test_no_toml_gives_anything_but_a_card_or_a_user_error(tmp_path: Path, table: dict[str, Any], whole: bool) -> None:
     good = {"dataset": "digits", "summary": "s", "family": "flat", "model": {}}
     path = tmp_path / "mine.toml"
     text = tomli_w.dumps({**good, **table} if whole else table)
@@ -241,7 +246,7 @@ def test_no_toml_gives_anything_but_a_card_or_a_user_error(table: dict[str, Any]
 
 @given(st.binary(max_size=60))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_no_bytes_give_anything_but_a_user_error(content: bytes, tmp_path: Path) -> None:
+def test_no_bytes_give_anything_but_a_user_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     with pytest.raises(UserError):

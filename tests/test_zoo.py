@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vaebench import card as cards
 from vaebench import files, loading, plugins
 from vaebench.card import Card
-from vaebench.checkpoint import resolve
+from vaebench.checkpoint import digest, resolve
 from vaebench.checks import check_model
 from vaebench.data import Source
 from vaebench.errors import DataError, UserError
@@ -71,6 +73,16 @@ def test_weights_are_those_of_the_card_and_load_strictly(card_id: str) -> None:
     assert card.trained is not None
 
 
+@pytest.mark.parametrize("card_id", [i for i in WEIGHTED if i.startswith("digits/")])
+def test_weights_were_made_by_the_recipe_of_the_card(card_id: str) -> None:
+    """The digest that training wrote into the weights is that of the card's tables and the data."""
+    card = CARDS[card_id]
+    source = plugins.load("datasets", card.dataset)
+    assert isinstance(source, Source)
+    with safe_open(card.weights_path(), "pt") as file:
+        assert file.metadata()["digest"] == digest(resolve(card), source.load(Path()))
+
+
 @pytest.mark.parametrize("card_id", [i for i in CARDS if i.startswith("digits/")])
 def test_a_digits_model_keeps_its_promises(card_id: str) -> None:
     model = built(CARDS[card_id])
@@ -121,8 +133,6 @@ def spoilt(tensors: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor
 
 @pytest.mark.parametrize("how", ["missing", "unknown", "is", "NaN or infinity in"])
 def test_weights_that_do_not_fit_are_refused_and_change_nothing(how: str, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     card = CARDS["digits/vae"]
     tensors = spoilt(loading.read_tensors(card.weights_path()), how)
     save_file(tensors, tmp_path / "spoilt.safetensors")

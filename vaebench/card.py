@@ -171,7 +171,9 @@ class Card:
         return path
 
     def _train_command(self) -> str:
-        return f"vaebench train --model {self.name} --dataset {self.dataset} --out DIR"
+        own = self.path is not None and not self.path.is_relative_to(files.zoo())
+        which = f"--card {self.path}" if own else f"--model {self.name} --dataset {self.dataset}"
+        return f"vaebench train {which} --out DIR"
 
 
 _WRITTEN = ("dataset", "summary", "family", "notes", "model", "objective", "training", "trained", "weights")

@@ -20,7 +20,7 @@ from .rows import CSV_AFTER, CSV_BEFORE
 
 LIMIT = 5.0  # standard errors
 DRAWS = 2000
-PIXELS = 100
+PIXELS = 400
 
 
 class Check(NamedTuple):
@@ -90,14 +90,13 @@ def _rescoring(model: LatentVariableModel) -> str:
 def _companions(model: LatentVariableModel) -> str:
     x = _examples(model.space, 3)
     with keyed(1, torch.arange(3)):
-        together = model.draw(x, 2).log_weight[:, 1:2]
-    with keyed(1, torch.arange(1, 2)):
-        alone = model.draw(x[1:2], 2).log_weight
-    return (
-        ""
-        if _close(together, alone)
-        else f"log weights {alone.flatten().tolist()} alone, {together.flatten().tolist()} with others"
-    )
+        together = model.draw(x, 2).log_weight
+    for i in range(3):
+        with keyed(1, torch.arange(i, i + 1)):
+            alone = model.draw(x[i : i + 1], 2).log_weight
+        if not _close(alone, together[:, i : i + 1]):
+            return f"log weights {alone[:, 0].tolist()} alone, {together[:, i].tolist()} with others"
+    return ""
 
 
 def _gradients(model: LatentVariableModel) -> str:
@@ -207,15 +206,19 @@ _MODEL: dict[str, Callable[[LatentVariableModel], str]] = {
 
 def check_model(model: LatentVariableModel) -> Iterator[Check]:
     """Every promise of `model.py`, on made-up points of the model's own space; the model is left as it was."""
-    training, before = model.training, {k: v.clone() for k, v in model.state_dict().items()}
+    modes = {module: module.training for module in model.modules()}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.eval()
-    for name, function in _MODEL.items():
-        with torch.no_grad():
-            yield _run(name, lambda function=function: function(model))  # type: ignore[misc]
-    after = model.state_dict()
-    changed = [k for k, v in before.items() if not torch.equal(v, after[k])]
-    yield Check("using the model changes no tensor of it", not changed, ", ".join(changed[:3]))
-    model.train(training)
+    try:
+        for name, function in _MODEL.items():
+            with torch.no_grad():
+                yield _run(name, lambda function=function: function(model))  # type: ignore[misc]
+        after = model.state_dict()
+        changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
+        yield Check("using the model changes no tensor of it", not changed, ", ".join(changed[:3]))
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _run(name: str, function: Callable[[], str]) -> Check:
@@ -252,8 +255,9 @@ def check_dataset(dataset: Dataset) -> Iterator[Check]:
 
 def check_metric(metric: Metric) -> Iterator[Check]:
     """A metric is a frozen dataclass with a version and distinct, fully described columns."""
-    frozen = dataclasses.is_dataclass(metric) and _refuses(
-        lambda: setattr(metric, dataclasses.fields(metric)[0].name, None), dataclasses.FrozenInstanceError
+    frozen = dataclasses.is_dataclass(metric) and all(
+        _refuses(lambda name=field.name: setattr(metric, name, getattr(metric, name)), dataclasses.FrozenInstanceError)  # type: ignore[misc]
+        for field in dataclasses.fields(metric)
     )
     yield Check("parameters are fields of a frozen dataclass", frozen, "" if frozen else "they can be changed")
     names = [column.name for column in metric.columns]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from .data import Dataset, Space, Split
+from .data import Dataset, Space, Split, fingerprint
 from .distributions.coupling import CouplingFlow, DecoupledPrior
 from .distributions.gaussian import Conditional, DiagonalGaussian, TopDownGaussian
 from .distributions.likelihoods import Gaussian, Likelihood
@@ -178,7 +178,8 @@ class TwoLevelGaussian(FactoredModel):
 
 
 def _oracle(name: str, model: FactoredModel, x: Tensor, exact: dict[str, Tensor]) -> Oracle:
-    dataset = Dataset(name, model.space, {"test": Split("test", x)}, f"{name}-{len(x)}")
+    splits = {"test": Split("test", x)}
+    dataset = Dataset(name, model.space, splits, fingerprint(splits))
     return Oracle(name, model, dataset, exact)
 
 

@@ -5,8 +5,8 @@ Names come from the file system and from package metadata, so that listing them 
 
 import ast
 import importlib
-import importlib.util
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Literal
@@ -52,7 +52,14 @@ def summary(kind: Kind, name: str) -> str:
     """The first line of the plug-in module's docstring, read without importing it."""
     found = _find(kind, name)
     if isinstance(found, EntryPoint):
-        spec = importlib.util.find_spec(found.module)
+        spec, path = None, None
+        for depth, _ in enumerate(
+            parts := found.module.split(".")
+        ):  # find_spec of importlib.util would import packages
+            spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
+            path = None if spec is None else spec.submodule_search_locations
+            if spec is None:
+                break
         if spec is None or spec.origin is None:
             return f"(from {found.value}, which cannot be found)"
         found = Path(spec.origin)

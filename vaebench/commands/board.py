@@ -26,12 +26,12 @@ def _rows(leaderboards: Path, dataset: str) -> list[Any]:
 
     shipped = files.shipped_boards()
     root = leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
-    if root != leaderboards:
-        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
     rows = boards.read(root, dataset)
     if not rows:
         known = ", ".join(boards.datasets(root)) or "none"
         raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
+    if root != leaderboards:
+        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
     return rows
 
 

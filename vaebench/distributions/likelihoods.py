@@ -123,12 +123,12 @@ class Categorical(Likelihood):
         return below.sum(3).to(torch.uint8)
 
 
-def _log_logistic_bin(low: Tensor, high: Tensor) -> Tensor:
-    """log(sigmoid(high) - sigmoid(low)) for high > low, without cancellation.
+def _log_logistic_bin(low: Tensor, high: Tensor, width: Tensor) -> Tensor:
+    """log(sigmoid(high) - sigmoid(low)) for high = low + width, without cancellation.
 
     sigmoid(h) - sigmoid(l) = sigmoid(h) sigmoid(-l) (1 - exp(l - h)).
     """
-    return F.logsigmoid(high) + F.logsigmoid(-low) + torch.log(-torch.expm1(low - high))
+    return F.logsigmoid(high) + F.logsigmoid(-low) + torch.log(-torch.expm1(-width))
 
 
 def _log_discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int, upper: float) -> Tensor:
@@ -139,7 +139,7 @@ def _log_discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int, up
     """
     half, inverse = 1.0 / (levels - 1), torch.exp(-log_scale)
     low, high = (x - mean - half) * inverse, (x - mean + half) * inverse
-    inside = _log_logistic_bin(low, high)
+    inside = _log_logistic_bin(low, high, 2 * half * inverse)
     return torch.where(x < -0.999, F.logsigmoid(high), torch.where(x > upper, F.logsigmoid(-low), inside))
 
 
@@ -242,11 +242,10 @@ class DiscretisedLogisticMixture(Likelihood):
         assert self.levels is not None
         weights, mean, _, coefficient = self._parameters()
         weights = weights.exp().unsqueeze(2)
-        if coefficient is not None:  # E[x_c] = sum_k pi_k m_kc, each colour's mean entering those after it
-            red = (weights * mean).sum(3, keepdim=True)
-            green = (weights * self._chain(mean, coefficient, red)).sum(3, keepdim=True)
-            mean = self._chain(mean, coefficient, green)
-        expected: Tensor = (weights * mean).sum(3).clamp(-1, 1)
+        moved = mean
+        for _ in range(self.event_shape[0] - 1):  # within a component each colour's mean enters those after it
+            moved = self._chain(mean, coefficient, moved)
+        expected: Tensor = (weights * moved).sum(3).clamp(-1, 1)
         return (expected + 1) * ((self.levels - 1) / 2)
 
     def sample(self, sample_shape: _size = _NONE) -> Tensor:
