@@ -228,6 +228,6 @@ def write(card: Card, path: Path) -> None:
             value = dataclasses.asdict(value)
         if isinstance(value, Mapping):
             content[key] = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items() if v is not None}
-        elif value:
+        elif value or key == "summary":
             content[key] = value
     files.write_atomic(path, tomli_w.dumps(content, multiline_strings=True).encode())
