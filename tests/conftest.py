@@ -119,7 +119,7 @@ METRICS = '''
     from dataclasses import dataclass
     from typing import ClassVar
 
-    from vaebench.metric import Column, Measurement, Metric
+    from vaebench.metric import Column, Curve, Measurement, Metric
 
 
     @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Killed or interrupted at any moment: nothing finished is lost, and the same command gives what it would have given."""
+"""Killed or interrupted at any moment: nothing finished is lost, and the same command gives what it would have."""
 
 import os
 import random
@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from vaebench import board, files
+from vaebench.cli import main
 from vaebench.journal import Journal
 
 Invoke = Callable[..., Result]
@@ -31,6 +33,14 @@ def _blocks() -> list[Path]:
     return sorted((files.cache() / "journal").glob("*/*.block"))
 
 
+def _more_than(blocks: int) -> bool:
+    return len(_blocks()) > blocks
+
+
+def _newer_than(path: Path, moment: int) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > moment
+
+
 def _wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
     limit = time.monotonic() + 60
     while not until():
@@ -39,23 +49,29 @@ def _wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+LONG = ("run", "--model", "vae", "--dataset", "digits", "--set", "likelihood.split=train", "--set")
+
+
 @pytest.fixture
 def long(boards: Path) -> Args:
-    """A run of some seconds."""
-    sets = ("--set", "likelihood.samples=400", "--set", "likelihood.split=train")
-    return ("run", "--model", "vae", "--dataset", "digits", *sets, "--leaderboards", boards)
+    """A run of a second or more."""
+    return (*LONG, "likelihood.samples=250", "--leaderboards", boards)
 
 
 def _values(boards: Path) -> list[tuple[object, ...]]:
     return [(row.column, row.value, row.stderr, row.n, row.seed, row.status) for row in board.read(boards, "digits")]
 
 
-@pytest.fixture
-def uninterrupted(long: Args, vaebench: Invoke, tmp_path: Path) -> list[tuple[object, ...]]:
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
     """The values of a run that nothing disturbs and that leaves no journal."""
-    assert vaebench(*long, "--fresh", "--leaderboards", tmp_path / "undisturbed").exit_code == 0
-    assert not _blocks()
-    return _values(tmp_path / "undisturbed")
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAEBENCH_CACHE", str(folder / "cache"))
+        args = (*LONG, "likelihood.samples=250", "--fresh", "--leaderboards", str(folder / "boards"))
+        assert CliRunner().invoke(main, args).exit_code == 0
+        assert not _blocks()
+    return _values(folder / "boards")
 
 
 @pytest.fixture
@@ -95,9 +111,9 @@ def test_kill_9_at_any_moment_loses_no_finished_block(
 ) -> None:
     moments = random.Random(0)
     kept = 0
-    for _ in range(3):
+    for _ in range(2):
         process = _start((*long, "--in-flight", moments.choice((1, 2))))
-        _wait(process, lambda: len(_blocks()) > kept)
+        _wait(process, partial(_more_than, kept))
         time.sleep(moments.uniform(0, 0.2))
         process.kill()
         process.communicate(timeout=60)
@@ -164,14 +180,14 @@ def test_two_runs_at_once_keep_the_rows_of_both(quick: Args, boards: Path) -> No
 def test_killed_training_gives_the_weights_of_one_that_was_not(
     write_card: Callable[..., Path], vaebench: Invoke, tmp_path: Path
 ) -> None:
-    card = write_card(changes={"training.epochs": "60"})
+    card = write_card(changes={"training.epochs": "40"})
     assert vaebench("train", "--card", card, "--out", tmp_path / "whole").exit_code == 0
     out = tmp_path / "killed"
     moments = random.Random(1)
     resume, last = out / "mine.resume", 0
     for how in (signal.SIGKILL, signal.SIGINT):
         process = _start(("train", "--card", card, "--out", out))
-        _wait(process, lambda: resume.exists() and resume.stat().st_mtime_ns > last)
+        _wait(process, partial(_newer_than, resume, last))
         time.sleep(moments.uniform(0, 0.05))
         process.send_signal(how)
         stdout, stderr = process.communicate(timeout=60)

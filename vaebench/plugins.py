@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Literal
 
-from .errors import unknown
+from .errors import UserError, unknown
 
 Kind = Literal["adapters", "datasets", "metrics", "objectives"]
 
@@ -44,7 +44,13 @@ def load(kind: Kind, name: str) -> object:
     """The object `plugin` of the file, or what the entry point names. UserError, with the nearest name, if absent."""
     found = _find(kind, name)
     if isinstance(found, EntryPoint):
-        return found.load()
+        try:
+            return found.load()
+        except Exception as error:  # whatever a stranger's module does
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"plug-in {name!r} ({found.value}) cannot be imported: {reason}; mend or uninstall it"
+            ) from error
     return importlib.import_module(f"vaebench.{kind}.{found.stem}").plugin
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import __version__
 from .data import Batch, Dataset, Split
+from .distributions.likelihoods import Likelihood
 from .distributions.noise import keyed
 from .errors import UserError
 from .execution import in_process
@@ -99,8 +100,7 @@ class MetricRun:
     def rows(self, model: LatentVariableModel) -> int:
         if self._settings.rows is not None:
             return self._settings.rows
-        with torch.no_grad():
-            size = model.likelihood(model.prior(1).rsample(1)).raw.numel()
+        size = _probe(model).raw.numel()
         return min(4096, max(1, DECODED_FLOATS // size))
 
     def map(
@@ -176,15 +176,19 @@ def parameters(metric: Metric) -> str:
     return json.dumps(dataclasses.asdict(metric), sort_keys=True)
 
 
+def _probe(model: LatentVariableModel) -> Likelihood:
+    """p(x|z) at one draw of the prior, always the same."""
+    with torch.no_grad(), keyed(0, torch.arange(1)):
+        return model.likelihood(model.prior(1).rsample(1))
+
+
 def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
     """What must be equal for two rows to be ranked together (PROTOCOLS decision 2), as sorted JSON."""
-    with torch.no_grad():
-        family = subject.model.likelihood(subject.model.prior(1).rsample(1)).family
     space = dataset.space
     dynamic = any(split.binarise for split in dataset.splits.values())
     protocol: dict[str, Any] = {
         **dataclasses.asdict(metric),
-        "likelihood": family,
+        "likelihood": _probe(subject.model).family,
         "levels": space.levels,
         "measure": space.measure,
         "binarisation": "dynamic" if dynamic else "none",
@@ -237,15 +241,17 @@ def evaluate(
         started = time.perf_counter()
         measured: dict[str, Measurement] = {}
         outcome: Outcome = "ok"
-        if (reason := metric.unsupported(subject.model, dataset)) is not None:
-            outcome = "skipped"
-        else:
-            run = MetricRun(subject, dataset, name, metric, seed, settings, journal, progress)
-            try:
+        comparability = parameters(metric)
+        try:
+            comparability = _comparability(subject, dataset, metric)
+            if (reason := metric.unsupported(subject.model, dataset)) is not None:
+                outcome = "skipped"
+            else:
+                run = MetricRun(subject, dataset, name, metric, seed, settings, journal, progress)
                 measured = _collect(metric, subject.model, dataset, run)
-            except Exception as error:
-                progress.failed(name, error)
-                outcome, reason = "failed", f"{type(error).__name__}: {error}"
+        except Exception as error:
+            progress.failed(name, error)
+            outcome, reason = "failed", f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - started
         common = {
             "model": subject.name,
@@ -256,7 +262,7 @@ def evaluate(
             "metric": name,
             "metric_version": metric.version,
             "parameters": parameters(metric),
-            "comparability": _comparability(subject, dataset, metric),
+            "comparability": comparability,
             "origin": "measured",
             "source": None,
             "verified": "unverified",
