@@ -22,7 +22,7 @@ from vaebench.oracles import SIGMA, Oracle, oracles
 from vaebench.runner import MetricRun, Settings, Subject
 
 CPU = torch.device("cpu")
-NAMES = ["flat", "decoupled", "two-level"]
+NAMES = ["flat", "decoupled", "two-level", "hamiltonian"]
 Score = Callable[..., dict[str, Tensor]]
 
 

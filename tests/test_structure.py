@@ -14,6 +14,7 @@ import vaebench
 PACKAGE = Path(vaebench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+TREES.pop("__main__.py")  # nothing but a call of `cli`
 
 LOW = {"functional", "distributions", "errors"}
 MAY = {  # the first part of a module's name: what of ours it may import
@@ -35,6 +36,7 @@ UP = {"cli", "commands", "runner", "training", "checks", "selftest", "board", "c
 MAY_NOT = {
     "objectives": {*UP, "metrics", "adapters", "datasets"},
     "datasets": {*UP, "metrics", "adapters", "objectives", "networks", "model", "metric"},
+    "formats": {*UP, "metrics", "adapters", "datasets", "objectives"} - {"card", "rows"},
     "metrics": {*UP, "adapters", "datasets"},
     "board": {"cli", "commands", "runner", "training", "checks", "metrics", "adapters", "datasets", "model", "data"},
     "runner": {"cli", "commands", "training", "checks", "board", "card", "metrics", "adapters", "datasets"},

@@ -13,6 +13,7 @@ from . import __version__
 from .commands.board import board
 from .commands.check import check, selftest
 from .commands.data import data
+from .commands.import_ import import_
 from .commands.ls import ls
 from .commands.run import run
 from .commands.train import train
@@ -73,5 +74,5 @@ def main(debug: bool) -> None:
     """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
 
 
-for command in (run, train, ls, board, data, selftest, check):
+for command in (run, train, ls, board, data, import_, selftest, check):
     main.add_command(command)

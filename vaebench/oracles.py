@@ -7,6 +7,7 @@ weights vary; at 0, every single log weight equals log p(x).
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple, final
 
 import torch
@@ -16,9 +17,10 @@ from torch.distributions import MultivariateNormal
 from .data import Dataset, Space, Split, fingerprint
 from .distributions.coupling import CouplingFlow, DecoupledPrior
 from .distributions.gaussian import Conditional, DiagonalGaussian, TopDownGaussian
+from .distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
 from .distributions.likelihoods import Gaussian, Likelihood
 from .functional.gaussian import log_density
-from .model import FactoredModel, LatentDistribution, Latents
+from .model import Draws, FactoredModel, LatentDistribution, Latents, LatentVariableModel
 
 SIGMA = 0.5
 
@@ -27,7 +29,7 @@ class Oracle(NamedTuple):
     """A model, data drawn from it, and per-example exact answers (N,) by the likelihood metric's value names."""
 
     name: str
-    model: FactoredModel
+    model: LatentVariableModel
     dataset: Dataset
     exact: dict[str, Tensor]
 
@@ -101,12 +103,17 @@ class LinearGaussian(FactoredModel):
         marginal = MultivariateNormal(
             weight @ centre + bias, weight * spread**2 @ weight.T + SIGMA**2 * torch.eye(len(bias), dtype=x.dtype)
         )
-        noise = torch.full_like(x, 2 * math.log(SIGMA))
-        blur = (weight.square().sum(0) * variance).sum(-1) / (2 * SIGMA**2)
-        distortion = blur - log_density(x, mean @ weight.T + bias, noise)
+        distortion = self.distortion(x, mean, variance)
         standard = ((mean - centre) / spread).square() + variance / spread**2
         rate = 0.5 * (standard - (variance / spread**2).log() - 1).sum(-1)
         return {"nll": -marginal.log_prob(x), "elbo": -distortion - rate, "rate": rate, "distortion": distortion}
+
+    def distortion(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """E[-log p(x|z)] for z ~ N(mean, diag variance), (N,) float64: x (N, D), mean (N, L), variance (N or 1, L)."""
+        weight, bias = self.decoder.weight.double(), self.decoder.bias.double()
+        noise = torch.full_like(x, 2 * math.log(SIGMA))
+        blur = (weight.square().sum(0) * variance).sum(-1) / (2 * SIGMA**2)
+        return blur - log_density(x, mean @ weight.T + bias, noise)
 
     def marginal(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` draws of x, (N, D) float32."""
@@ -177,7 +184,82 @@ class TwoLevelGaussian(FactoredModel):
         yield "slack", self.slack
 
 
-def _oracle(name: str, model: FactoredModel, x: Tensor, exact: dict[str, Tensor]) -> Oracle:
+@final
+class LeapfrogGaussian(LatentVariableModel):
+    """`LinearGaussian` on (z, rho), its posterior carried by tempered leapfrog steps that mend part of the slack.
+
+    eps is `slack` times 1.8 posterior standard deviations, so that nothing moves where there is nothing to mend.
+    """
+
+    STEPS, TEMPERATURE = 3, 1.3  # K, T_0
+
+    def __init__(self, weight: Tensor, bias: Tensor, slack: float) -> None:
+        flat = LinearGaussian(weight, bias, slack)
+        super().__init__(flat.space)
+        self.flat = flat
+        self.register_buffer("precision", 1 + weight.square().sum(0) / SIGMA**2, persistent=False)  # of p(z|x)
+        self.precision: Tensor
+        self.step = nn.Parameter(1.8 * slack * self.precision**-0.5)
+        self.temperature = nn.Parameter(torch.tensor(self.TEMPERATURE))
+
+    def prior(self, batch: int, temperature: float = 1.0) -> LatentDistribution:
+        log_variance = (2 * math.log(temperature) + torch.zeros_like(self.step)).expand(batch, -1)
+        normal = DiagonalGaussian(torch.zeros_like(log_variance), log_variance)
+        return PhaseSpace(normal, normal)
+
+    def posterior(self, x: Tensor) -> HamiltonianGaussian:
+        def energy(z: Tensor) -> Tensor:
+            zero = torch.zeros_like(z)
+            return -self.flat.likelihood((z,)).log_prob(x) - log_density(z, zero, zero)
+
+        flow = TemperedLeapfrog(energy, self.step, quadratic_cooling(self.temperature, self.STEPS))
+        return HamiltonianGaussian(self.flat.posterior(x), flow)
+
+    def likelihood(self, latents: Latents) -> Likelihood:
+        return self.flat.likelihood(latents[:1])
+
+    def draw(self, x: Tensor, samples: int) -> Draws:
+        latents, log_posterior = self.posterior(x).scored(samples)
+        log_likelihood = self.likelihood(latents).log_prob(x)
+        return Draws(latents, log_likelihood, self.prior(len(x)).log_prob(latents), log_posterior)
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.flat.embed(x)
+
+    def inference_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield from ((f"flat.{name}", parameter) for name, parameter in self.flat.inference_parameters())
+        yield from (("step", self.step), ("temperature", self.temperature))
+
+    def exact(self, x: Tensor) -> dict[str, Tensor]:
+        """Per-example nll, elbo, rate, distortion (N,) in float64: every step is linear in (z - E[z|x], rho).
+
+        U = 1/2 precision (z - E[z|x])^2 in each dimension, so that q(z_K, rho_K) is Gaussian.
+        """
+        q, nll, x = self.flat.posterior(x), self.flat.exact(x)["nll"], x.double()
+        precision, step, hot = self.precision.double(), self.step.double(), self.temperature.double()
+        weight, bias = self.flat.decoder.weight.double(), self.flat.decoder.bias.double()
+        centre = (x - bias) @ weight / SIGMA**2 / precision
+        one, zero = torch.ones_like(step), torch.zeros_like(step)
+
+        def matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:  # (L, 2, 2)
+            return torch.stack([torch.stack([a, b], -1), torch.stack([c, d], -1)], -2)
+
+        half, drift = matrix(one, zero, -0.5 * step * precision, one), matrix(one, step, zero, one)
+        path = [(1 - hot) * (k / self.STEPS) ** 2 + hot for k in range(self.STEPS + 1)]
+        total = matrix(one, zero, zero, one)
+        for before, after in pairwise(path):
+            total = matrix(one, zero, zero, (after / before).sqrt() * one) @ half @ drift @ half @ total
+        start = matrix(q.log_variance[0].double().exp(), zero, zero, hot * one)
+        covariance = total @ start @ total.mT  # (L, 2, 2)
+        mean = (q.mean.double() - centre)[..., None] * total[:, :, 0]  # (N, L, 2)
+        metric = torch.stack([precision, one], -1)  # of the target, diagonal
+        square = (metric * (covariance.diagonal(dim1=1, dim2=2) + mean.square())).sum(-1)
+        gap = 0.5 * (square - 2 - covariance.logdet() - precision.log()).sum(-1)  # KL(q || p(z|x) p(rho))
+        distortion = self.flat.distortion(x, centre + mean[..., 0], covariance[:, 0, 0])
+        return {"nll": nll, "elbo": -nll - gap, "rate": nll + gap - distortion, "distortion": distortion}
+
+
+def _oracle(name: str, model: LatentVariableModel, x: Tensor, exact: dict[str, Tensor]) -> Oracle:
     splits = {"test": Split("test", x)}
     dataset = Dataset(name, model.space, splits, fingerprint(splits))
     return Oracle(name, model, dataset, exact)
@@ -196,15 +278,17 @@ def affine_flow(width: int, generator: torch.Generator) -> CouplingFlow:
 
 @torch.no_grad()
 def oracles(count: int = 400, dims: int = 6, latent: int = 4, slack: float = 0.3, seed: int = 0) -> list[Oracle]:
-    """The flat, decoupled and two-level oracles, each with `count` examples drawn from itself."""
+    """The flat, decoupled, two-level and Hamiltonian oracles, each with `count` examples drawn from itself."""
     generator = torch.Generator().manual_seed(seed)
     weight, bias = _weights(generator, dims, latent), torch.randn(dims, generator=generator)
     flat = LinearGaussian(weight, bias, slack)
     decoupled = LinearGaussian(weight, bias, slack, affine_flow(latent, generator))
     x, y = flat.marginal(count, generator), decoupled.marginal(count, generator)
-    # the two-level model's z2 is standard normal, so its x has the flat model's law
+    hamiltonian = LeapfrogGaussian(weight, bias, slack)
+    # the two-level model's z2 is standard normal, so its x has the flat model's law, as the Hamiltonian one's has
     return [
         _oracle("flat", flat, x, flat.exact(x)),
         _oracle("decoupled", decoupled, y, decoupled.exact(y)),
         _oracle("two-level", TwoLevelGaussian(weight, bias, slack), x, {"nll": flat.exact(x)["nll"]}),
+        _oracle("hamiltonian", hamiltonian, x, hamiltonian.exact(x)),
     ]

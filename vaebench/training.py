@@ -5,6 +5,7 @@ resumed gives, on a CPU, the bits of one that was not.
 """
 
 import copy
+import dataclasses
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from .data import Dataset, Split
 from .distributions import noise
 from .errors import UserError
 from .functional import random
-from .objective import Loss, Objective
+from .objective import Loss, Objective, Wrapper
 
 
 class Report(Protocol):
@@ -96,6 +97,23 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def resolve(card: Card) -> Card:
+    """`checkpoint.resolve`, also of the objective that another one wraps."""
+    resolved = checkpoint.resolve(card)
+    if issubclass(checkpoint.objective_options(card)[0], Wrapper):
+        base = resolve(dataclasses.replace(card, objective=resolved.objective["base"])).objective
+        return dataclasses.replace(resolved, objective={**resolved.objective, "base": base})
+    return resolved
+
+
+def _objective(card: Card) -> Objective:
+    """The card's objective, with the one that it wraps, if any."""
+    kind, options = checkpoint.objective_options(card)
+    wrapped = [_objective(dataclasses.replace(card, objective=options.base))] if issubclass(kind, Wrapper) else []
+    objective: Objective = kind(options, *wrapped)
+    return objective
+
+
 def _placed(split: Split, device: torch.device) -> Split:
     """`split` without labels, on `device` if it fits."""
     x = split.x
@@ -116,9 +134,10 @@ class _Session:
         self.valid = None if valid is None else _placed(valid, device)
         self.steps = self.recipe.epochs * math.ceil(len(train) / self.recipe.batch_size)
         with _seeded(random.derive("weights", self.recipe.seed), device):
-            objective, options = checkpoint.objective_options(card)
             self.model = loading.build_model(card, dataset.space).to(device)
-            self.objective: Objective = objective(options).to(device)
+            self.objective = _objective(card)
+            self.objective.prepare(self.model, len(train))
+            self.objective.to(device)
         self.average = None if self.recipe.ema is None else copy.deepcopy(self.model).requires_grad_(False)
         groups = [list(part.parameters()) for part in (self.model, self.objective)]
         self.parameters = [parameter for group in groups for parameter in group]
@@ -257,7 +276,7 @@ def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, repo
     UserError, with the last finished epoch kept, where the loss, a gradient or the validation loss is not finite.
     Torch's global generators are left as they were.
     """
-    card = checkpoint.resolve(card)
+    card = resolve(card)
     outputs, digest = Outputs(out, card.name), checkpoint.digest(card, dataset)
     if (done := checkpoint.finished(outputs, card, digest)) is not None:
         report(1, 1, f"{card.id} is already trained: {outputs.weights}")

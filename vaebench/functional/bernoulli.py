@@ -36,7 +36,7 @@ def log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 
     `x` in {0, 1} broadcasts against `logits` and has their dtype. With s = (1 - 2x) l, each term is max(s, 0) +
     log(1 + exp(-|s|)), and the second is taken as one logarithm of a product for up to 100 dimensions: on a CPU the
-    logarithm costs several times the exponential. Differentiable once, in `logits`.
+    logarithm costs several times the exponential. Differentiable in `logits`.
     """
     total: Tensor = _LogLikelihood.apply(logits, x)
     return total

@@ -1,0 +1,41 @@
+"""vaebench import."""
+
+from pathlib import Path
+
+import click
+
+from .. import plugins
+from .common import as_json_option, complete, options
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group("import")
+def import_() -> None:
+    """Turn foreign checkpoints into a card with weights; no file is allowed to run code."""
+
+
+@import_.command("likelihood-regret")
+@click.argument("encoder", type=_FILE, metavar="netE_pixel.pth")
+@click.argument("decoder", type=_FILE, metavar="netG_pixel.pth")
+@click.option("--name", required=True, help="The model's name: that of the card.")
+@click.option("--dataset", required=True, shell_complete=complete(lambda: plugins.names("datasets")),
+              help="The dataset of the card: 32x32 images of 256 levels.")  # fmt: skip
+@click.option("--out", type=_FILE, required=True, help="Folder for card and weights.")
+@options(as_json_option)
+def likelihood_regret(encoder: Path, decoder: Path, name: str, dataset: str, out: Path, as_json: bool) -> None:
+    """The official Likelihood Regret state dicts, encoder then decoder."""
+    from .. import terminal
+    from ..data import Source
+    from ..formats.likelihood_regret import convert
+
+    source = plugins.load("datasets", dataset)
+    assert isinstance(source, Source)
+    card = convert(encoder, decoder, name=name, dataset=dataset, space=source.space, out=out)
+    assert card.weights is not None
+    result = {"card": str(card.path), "weights": str(out / card.weights.file), "sha256": card.weights.sha256}
+    result |= {key: str(value) for key, value in card.model.items()}
+    if as_json:
+        terminal.print_json(result)
+    else:
+        terminal.print_table(("", ""), list(result.items()))
