@@ -56,12 +56,22 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run, none of which changes a value: `rows` draws decoded at once (None: by size), blocks in flight."""
+    """How to run: `rows` draws decoded at once (None: by size), `in_flight` blocks (None: one for each CPU thread).
+
+    No value depends on either but for rounding.
+    """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     rows: int | None = None
-    in_flight: int = 1
+    in_flight: int | None = None
+
+    @property
+    def blocks_in_flight(self) -> int:
+        """Several small products side by side use a CPU better than one product on several threads."""
+        if self.in_flight is not None:
+            return self.in_flight
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
 
 @dataclass(frozen=True)
@@ -117,9 +127,9 @@ class MetricRun:
         blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
         self._progress.start(self._name, len(blocks))
         work = partial(self._block, function, split, seed, batch)
-        results: list[dict[str, Tensor]] = [{} for _ in blocks]
-        for position, result in in_process(work, blocks, self._settings.in_flight):
-            results[position] = result
+        results: list[dict[str, Tensor]] = []
+        for result in in_process(work, blocks, self._settings.blocks_in_flight):
+            results.append(result)
             self._progress.advance(1)
         return {name: torch.cat([result[name] for result in results]) for name in results[0]}
 

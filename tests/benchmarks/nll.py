@@ -1,7 +1,7 @@
 """Images per second of the importance-weighted NLL, beside pythae's `VAE.get_nll`, and the matrix-product limit.
 
     pip install pythae==0.1.2
-    python tests/benchmarks/nll.py --data DIR [--images 20] [--samples 1000] [--threads 2]
+    python tests/benchmarks/nll.py --data DIR [--images 200] [--samples 1000] [--threads 2]
 
 The same weights (an MLP 784-512-16 with a Bernoulli likelihood, trained first) and MNIST test images, alternating in
 one run; medians over the rounds. pythae gives the mean of log p where NLL is asked for; its sign is turned here.
@@ -13,19 +13,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from pythae.models import VAE, VAEConfig
 from pythae.models.nn.default_architectures import Decoder_AE_MLP, Encoder_VAE_MLP
 
-from vaebench import plugins
+from vaebench import plugins, runner
 from vaebench.card import Card, Recipe
-from vaebench.data import Batch, Dataset
+from vaebench.data import Dataset, Split
 from vaebench.distributions.noise import keyed
 from vaebench.functional.statistics import mean_stderr
 from vaebench.loading import build_model, load_weights
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.likelihood import Likelihood, score
 from vaebench.model import LatentVariableModel
 from vaebench.training import train
 
@@ -67,6 +68,15 @@ def twin(model: LatentVariableModel) -> VAE:
     return peer
 
 
+class Silent:
+    """A `runner.Progress` that says nothing."""
+
+    def start(self, metric: str, blocks: int) -> None: ...
+    def advance(self, blocks: int) -> None: ...
+    def failed(self, metric: str, error: Exception) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
 def seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
@@ -75,11 +85,10 @@ def seconds(function: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", type=Path, required=True, help="a torchvision root that has MNIST")
     parser.add_argument("--epochs", type=int, default=5)
     chosen = parser.parse_args()
@@ -90,14 +99,13 @@ def main() -> None:
     with keyed(0, torch.arange(chosen.images)):
         x = dataset.split("test").take(torch.arange(chosen.images) * (10_000 // chosen.images)).x
     results: dict[str, torch.Tensor] = {}
+    settings = runner.Settings(torch.device("cpu"))
 
     def ours() -> None:
-        step = max(1, chosen.rows // chosen.samples)
-        parts = []
-        for i in range(0, len(x), step):
-            batch = Batch(x[i : i + step], None, torch.arange(i, min(i + step, len(x))))
-            parts.append(score(batch, 0, model=model, samples=chosen.samples, rows=chosen.rows)["nll"])
-        results["vaebench"] = torch.cat(parts)
+        run = runner.MetricRun(subject, part, "likelihood", metric, 0, settings, None, Silent())
+        function = partial(score, model=model, samples=chosen.samples, rows=run.rows(model))
+        split, batch = part.split("test"), max(1, run.rows(model) // chosen.samples)
+        results["vaebench"] = run.map(function, split, batch=batch)["nll"]
 
     def theirs() -> None:
         each = [-peer.get_nll(x[i : i + 1].float(), chosen.samples, 100) for i in range(len(x))]
@@ -109,8 +117,11 @@ def main() -> None:
         for _ in range(chosen.images * chosen.samples // 2000):
             torch.mm(hidden, weight, out=out)
 
+    metric = Likelihood(samples=chosen.samples, repeats=1)
+    part = Dataset("mnist", dataset.space, {"test": Split("test", x)}, dataset.fingerprint)
+    subject = runner.Subject("mlp", model, "", "")
     quiet = torch.no_grad()
-    functions = {"vaebench": quiet(ours), "pythae": theirs, "pythae, no_grad": quiet(theirs), "product": quiet(product)}
+    functions = {"vaebench": ours, "pythae": theirs, "pythae, no_grad": quiet(theirs), "product": quiet(product)}
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(chosen.rounds):
         for name, function in functions.items():

@@ -1,0 +1,135 @@
+"""What README and CONTRIBUTING say is so: commands exist, the table is the board's, the examples work as printed."""
+
+import re
+import tomllib
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from vaebench import board, card, checks, plugins, terminal, training
+from vaebench.cli import main
+from vaebench.data import Dataset
+from vaebench.oracles import oracles
+
+ROOT = Path(__file__).parent.parent
+README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+IMPORTS = """
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from vaebench.data import Batch, Dataset, Source, Space, Split
+from vaebench.functional import random
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metric import Column, Measurement, Metric, Run
+from vaebench.model import LatentVariableModel
+from vaebench.objective import Loss, Objective
+"""
+
+
+def test_readme_opens_with_two_commands() -> None:
+    block = re.search(r"```sh\n(.*?)```", README, re.S)
+    assert block is not None
+    assert len(block[1].splitlines()) == 2
+    assert README.index("```sh") < 400
+
+
+def test_every_verb_that_the_documents_name_exists() -> None:
+    for line in set(re.findall(r"vaebench ([a-z]+(?: [a-z]+)?)", README + CONTRIBUTING)):
+        verbs = [verb for verb in line.split() if verb in {*main.commands, "show", "csv", "get"}]
+        if verbs:
+            assert CliRunner().invoke(main, [*verbs, "--help"]).exit_code == 0, verbs
+
+
+def test_readmes_table_is_the_boards() -> None:
+    lines = re.findall(r"^\| ([a-z0-9-]+) \| ([a-z0-9-]+) \| (.*) \|$", README, re.M)
+    assert len(lines) > 1
+    for dataset, model, cells in lines[1:]:
+        rows = {
+            row.column: terminal.number(row.value, row.stderr)
+            for row in board.read(ROOT / "leaderboards", dataset)
+            if row.model == model and row.metric == "likelihood" and '"samples": 1000' in row.comparability
+            if row.value is not None
+        }
+        assert cells.split(" | ") == [rows[column] for column in ("nll", "elbo", "bpd")]
+
+
+def example(heading: str, folder: Path) -> ModuleType:
+    """The Python block under a heading of CONTRIBUTING, as a module."""
+    section = CONTRIBUTING.split(f"## {heading}")[1].split("\n## ")[0]
+    block = re.search(r"```python\n(.*?)```", section, re.S)
+    assert block is not None
+    path = folder / f"{heading.split()[-1]}_example.py"
+    path.write_text(IMPORTS + block[1])
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    pytest.MonkeyPatch().setitem(__import__("sys").modules, path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def digits() -> Dataset:
+    source = plugins.load("datasets", "digits")
+    return source.load(Path())  # type: ignore[attr-defined, no-any-return]
+
+
+def test_the_model_example_is_a_card(tmp_path: Path) -> None:
+    block = re.search(r"```toml\n(.*?)```", CONTRIBUTING, re.S)
+    assert block is not None
+    path = tmp_path / "digits" / "vae-wide.toml"
+    path.parent.mkdir()
+    path.write_text(block[1])
+    found = card.read(path)
+    assert (found.dataset, found.name) == ("digits", "vae-wide")
+    assert tomllib.loads(block[1])["training"]["epochs"] == found.training.epochs  # type: ignore[union-attr]
+
+
+def test_the_dataset_example_keeps_its_promises(tmp_path: Path) -> None:
+    dataset = example("Add a dataset", tmp_path).plugin.load(tmp_path)
+    assert all(check.passed for check in checks.check_dataset(dataset))
+
+
+def test_the_metric_example_keeps_its_promises_and_measures(tmp_path: Path) -> None:
+    from vaebench import runner
+
+    class Silent:
+        def start(self, metric: str, blocks: int) -> None: ...
+        def advance(self, blocks: int) -> None: ...
+        def failed(self, metric: str, error: Exception) -> None:
+            raise error
+
+        def warn(self, text: str) -> None: ...
+
+    metric = example("Add a metric", tmp_path).plugin["standard"]
+    assert all(check.passed for check in checks.check_metric(metric))
+    oracle = oracles(count=20)[0]
+    subject = runner.Subject("oracle", oracle.model, "a" * 64, "b" * 64)
+    settings = runner.Settings(torch.device("cpu"), torch.float32)
+    found = runner.evaluate(
+        subject, oracle.dataset, {"offset": metric}, seed=0, settings=settings, journal=None, progress=Silent()
+    )
+    ((row,),) = found
+    exact = oracle.model.embed(oracle.dataset.split("test").x).norm(dim=1).mean()
+    assert row.value == pytest.approx(float(exact.detach()), rel=1e-5)
+
+
+def test_the_objective_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("Add an objective", tmp_path)
+    load = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda kind, name: module.plugin if name == "annealed" else load(kind, name))
+    table = {"latent": 2, "hidden": [8], "likelihood": "categorical"}
+    objective = {"name": "annealed", "until": 0.2}
+    made = card.Card("tiny", "digits", "", "flat", table, objective, card.Recipe(epochs=1))
+    trained = training.train(made, digits(), tmp_path, device=torch.device("cpu"), report=lambda *_: None)
+    assert trained.objective == objective
