@@ -246,7 +246,7 @@ def evaluate(
     A metric that fails costs its own rows only. The model is moved to the device and dtype, in evaluation mode.
     """
     subject.model.eval().to(device=settings.device, dtype=settings.dtype)
-    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for name, metric in metrics.items():
         started = time.perf_counter()
         measured: dict[str, Measurement] = {}
