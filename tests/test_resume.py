@@ -24,9 +24,15 @@ BLOCKS = 15  # of 100 of the 1437 digits to train on
 START = "import torch; torch.set_num_threads(1); from vaebench.cli import main; main()"
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would what the tests start there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _start(args: Args) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", START, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=_hear_ctrl_c)
 
 
 def _blocks() -> list[Path]:
