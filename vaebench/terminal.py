@@ -120,12 +120,12 @@ class Bar:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
 
     def __enter__(self) -> "Bar":
-        self._progress.start()
+        if self._console.is_terminal:
+            self._progress.start()
         return self
 
     def __exit__(
