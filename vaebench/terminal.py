@@ -131,7 +131,8 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._progress.stop()
 
     def start(self, metric: str, blocks: int) -> None:
         """`runner.Progress`: a pass begins."""
