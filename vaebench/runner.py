@@ -3,15 +3,11 @@
 import dataclasses
 import json
 import math
-import platform
-import resource
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Protocol, final
 
 import torch
@@ -27,6 +23,7 @@ from .functional.random import derive
 from .journal import BlockKey, Journal
 from .metric import Column, Measurement, Metric
 from .model import LatentVariableModel
+from .provenance import device_name, git, peak_memory
 from .rows import Row
 
 Outcome = Literal["ok", "skipped", "failed"]
@@ -206,31 +203,6 @@ def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
     return json.dumps(protocol, sort_keys=True)
 
 
-def _git(*arguments: str) -> str | None:
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the device where it is an accelerator, else the process's largest resident size."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
 def evaluate(
     subject: Subject,
     dataset: Dataset,
@@ -246,7 +218,7 @@ def evaluate(
     A metric that fails costs its own rows only. The model is moved to the device and dtype, in evaluation mode.
     """
     subject.model.eval().to(device=settings.device, dtype=settings.dtype)
-    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", "vaebench", "model_zoo")
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for name, metric in metrics.items():
         started = time.perf_counter()
         measured: dict[str, Measurement] = {}
@@ -277,7 +249,7 @@ def evaluate(
             "source": None,
             "verified": "unverified",
             "seed": seed,
-            "device": _device_name(settings.device),
+            "device": device_name(settings.device),
             "dtype": str(settings.dtype).removeprefix("torch."),
             "torch": torch.__version__,
             "vaebench": __version__,
@@ -285,7 +257,7 @@ def evaluate(
             "dirty": None if status is None else bool(status),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
-            "peak_memory": _peak_memory(settings.device),
+            "peak_memory": peak_memory(settings.device),
         }
         columns = [c for c in metric.columns if outcome != "ok" or c.name in measured]
         yield [_row(common, column, measured.get(column.name), outcome, reason) for column in columns]
