@@ -59,9 +59,8 @@ def summary(kind: Kind, name: str) -> str:
     found = _find(kind, name)
     if isinstance(found, EntryPoint):
         spec, path = None, None
-        for depth, _ in enumerate(
-            parts := found.module.split(".")
-        ):  # find_spec of importlib.util would import packages
+        parts = found.module.split(".")
+        for depth in range(len(parts)):  # `importlib.util.find_spec` would import the packages
             spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
             path = None if spec is None else spec.submodule_search_locations
             if spec is None:
