@@ -70,7 +70,7 @@ def boards(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(boards: Path) -> tuple[object, ...]:
     """The arguments of a run that takes a moment."""
-    run = ("run", "--model", "vae", "--dataset", "digits")
+    run = ("run", "--model", "vae", "--dataset", "digits", "--metric", "likelihood")
     return (*run, "--set", "likelihood.samples=10", "--leaderboards", boards)
 
 

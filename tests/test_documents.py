@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from vaebench import board, card, checks, plugins, terminal, training
+from vaebench import board, card, checks, metric_run, plugins, terminal, training
 from vaebench.cli import main
 from vaebench.data import Dataset
 from vaebench.oracles import oracles
@@ -114,8 +114,8 @@ def test_the_metric_example_keeps_its_promises_and_measures(tmp_path: Path) -> N
     metric = example("Add a metric", tmp_path).plugin["standard"]
     assert all(check.passed for check in checks.check_metric(metric))
     oracle = oracles(count=20)[0]
-    subject = runner.Subject("oracle", oracle.model, "a" * 64, "b" * 64)
-    settings = runner.Settings(torch.device("cpu"), torch.float32)
+    subject = metric_run.Subject("oracle", oracle.model, "a" * 64, "b" * 64)
+    settings = metric_run.Settings(torch.device("cpu"), torch.float32)
     found = runner.evaluate(
         subject, oracle.dataset, {"offset": metric}, seed=0, settings=settings, journal=None, progress=Silent()
     )

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebench import runner, selftest
+from vaebench import metric_run, selftest
 from vaebench.data import Batch
 from vaebench.distributions.coupling import DecoupledPrior
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.statistics import mean_stderr
+from vaebench.metric_run import MetricRun, Settings, Subject
 from vaebench.metrics import likelihood
 from vaebench.metrics.likelihood import Likelihood, score
 from vaebench.model import Draws
 from vaebench.oracles import SIGMA, Oracle, oracles
-from vaebench.runner import MetricRun, Settings, Subject
 
 CPU = torch.device("cpu")
 NAMES = ["flat", "decoupled", "two-level", "hamiltonian"]
@@ -72,7 +72,7 @@ def oracle_named(name: str, slack: float = 0.3) -> Oracle:
 def test_estimates_meet_the_exact_answers(
     name: str, samples: int, rows: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "BLOCK", block)
+    monkeypatch.setattr(metric_run, "BLOCK", block)
     oracle = oracle_named(name)
     assert faults(oracle, values(oracle, samples, rows), samples) == []
 

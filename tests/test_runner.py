@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebench import __version__, runner
+from vaebench import __version__, metric_run, runner
 from vaebench.adapters.flat import Flat, Options
 from vaebench.data import Batch, Dataset, Space, Split, fingerprint
 from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.journal import Journal
 from vaebench.metric import Column, Measurement, Metric, Run
+from vaebench.metric_run import Settings, Subject
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.model import LatentVariableModel
 from vaebench.rows import KINDS, Row
-from vaebench.runner import Settings, Subject
 
 CPU = torch.device("cpu")
 N = 130
@@ -104,7 +104,7 @@ def _near(found: dict[str, Row], wanted: dict[str, Row]) -> None:
 @pytest.mark.parametrize("block", [1, 7, 100, 1000])
 def test_values_do_not_depend_on_the_block(block: int, binarise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = _run(_dataset(binarise))
-    monkeypatch.setattr(runner, "BLOCK", block)
+    monkeypatch.setattr(metric_run, "BLOCK", block)
     _near(_run(_dataset(binarise)), wanted)
 
 
@@ -117,7 +117,7 @@ def test_values_do_not_depend_on_how_much_is_decoded_at_once(rows: int, binarise
 
 @pytest.mark.parametrize("in_flight", [2, 5])
 def test_values_are_the_same_bits_with_blocks_in_flight(in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "BLOCK", 10)
+    monkeypatch.setattr(metric_run, "BLOCK", 10)
     wanted = _run(_dataset(binarise=True))
     for _ in range(3):
         assert _values(_run(_dataset(binarise=True), settings=Settings(CPU, in_flight=in_flight))) == _values(wanted)

@@ -98,13 +98,29 @@ class Split:
 
 
 @dataclass(frozen=True)
+class GroundTruth:
+    """The factors that every example of a rendered dataset is made from, each independent and uniform.
+
+    `render` takes values (B, F) int64, value f in 0..sizes[f]-1, and gives x (B, *shape) as the splits store it.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    render: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory. `fingerprint` names its content (see `fingerprint`), whatever the order."""
+    """A dataset in memory. `fingerprint` names its content (see `fingerprint`), whatever the order.
+
+    `ground_truth` is None unless the dataset is rendered from factors.
+    """
 
     name: str
     space: Space
     splits: Mapping[str, Split]
     fingerprint: str
+    ground_truth: GroundTruth | None = None
 
     def split(self, name: str) -> Split:
         """The split `name`; KeyError names those that exist."""
@@ -129,6 +145,7 @@ class Source:
     licence: str
     fingerprint: str | None = None
     bundled: bool = False
+    ground_truth: GroundTruth | None = None
 
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
@@ -145,7 +162,7 @@ class Source:
                 f"dataset {self.name!r} has content {found[:12]}, not {str(self.fingerprint)[:12]}: "
                 f"its files are truncated, altered or another dataset's; {remedy}"
             )
-        return Dataset(self.name, self.space, splits, found)
+        return Dataset(self.name, self.space, splits, found, self.ground_truth)
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:

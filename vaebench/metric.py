@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from .data import Batch, Dataset, Split
 from .model import LatentVariableModel
+
+BLOCK = 100
+"""Examples journalled together."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,48 @@ class Measurement(NamedTuple):
     curve: Curve | None = None
 
 
+class UnavailableError(Exception):
+    """Something that a metric needs cannot be had: raised in `measure`, its rows are `skipped` with this reason."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """A pass that several metrics share, so that it is computed once a run: frozen, its fields are its parameters.
+
+    `version` changes whenever a value could. Stages of one `stream` and parameters draw the same noise for an example.
+    """
+
+    version: ClassVar[int]
+    stream: ClassVar[str]
+
+    @abstractmethod
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        """Per-example values, each (B, ...), as a function given to `Run.map`."""
+
+
+class Resources(Protocol):
+    """What a metric may use beyond its model and dataset. Every method raises `UnavailableError` with the remedy."""
+
+    def dataset(self, name: str) -> Dataset:
+        """Another dataset."""
+        ...
+
+    def model(self, name: str) -> LatentVariableModel:
+        """Another model of the zoo on the same dataset, ready to evaluate."""
+        ...
+
+    def inception_weights(self) -> Path:
+        """The weights of the Inception network that FID is defined with."""
+        ...
+
+
 class Run(Protocol):
     """One evaluation: the only source of seeds, devices and blocks that a metric sees."""
+
+    @property
+    def resources(self) -> Resources:
+        """Other datasets and models."""
+        ...
 
     @property
     def device(self) -> torch.device:
@@ -67,6 +111,17 @@ class Run(Protocol):
         noise and `keyed(seed, batch.example, first_draw)` noise depend on the example alone. A dynamic split is read
         `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again.
         """
+        ...
+
+    def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
+        """`map` of `stage` over `split`, once for all metrics of this run: noise is keyed by the stage, not the metric.
+
+        A split's name must say which examples it holds: that and the stage are how the values are found again.
+        """
+        ...
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep `content` as the file `name` beside the rows: a picture, or per-example values."""
         ...
 
 

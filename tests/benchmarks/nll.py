@@ -20,7 +20,7 @@ import torch
 from pythae.models import VAE, VAEConfig
 from pythae.models.nn.default_architectures import Decoder_AE_MLP, Encoder_VAE_MLP
 
-from vaebench import plugins, runner
+from vaebench import metric_run, plugins
 from vaebench.card import Card, Recipe
 from vaebench.data import Dataset, Split
 from vaebench.distributions.noise import keyed
@@ -99,10 +99,10 @@ def main() -> None:
     with keyed(0, torch.arange(chosen.images)):
         x = dataset.split("test").take(torch.arange(chosen.images) * (10_000 // chosen.images)).x
     results: dict[str, torch.Tensor] = {}
-    settings = runner.Settings(torch.device("cpu"))
+    settings = metric_run.Settings(torch.device("cpu"))
 
     def ours() -> None:
-        run = runner.MetricRun(subject, part, "likelihood", metric, 0, settings, None, Silent())
+        run = metric_run.MetricRun(subject, part, "likelihood", metric, 0, settings, None, Silent())
         function = partial(score, model=model, samples=chosen.samples, rows=run.rows(model))
         split, batch = part.split("test"), max(1, run.rows(model) // chosen.samples)
         results["vaebench"] = run.map(function, split, batch=batch)["nll"]
@@ -119,7 +119,7 @@ def main() -> None:
 
     metric = Likelihood(samples=chosen.samples, repeats=1)
     part = Dataset("mnist", dataset.space, {"test": Split("test", x)}, dataset.fingerprint)
-    subject = runner.Subject("mlp", model, "", "")
+    subject = metric_run.Subject("mlp", model, "", "")
     quiet = torch.no_grad()
     functions = {"vaebench": ours, "pythae": theirs, "pythae, no_grad": quiet(theirs), "product": quiet(product)}
     times: dict[str, list[float]] = {name: [] for name in functions}

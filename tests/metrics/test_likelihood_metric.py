@@ -14,8 +14,8 @@ from vaebench import loading, plugins
 from vaebench.adapters.flat import Flat, Options
 from vaebench.data import Dataset, Source, Space, Split
 from vaebench.metric import Measurement
+from vaebench.metric_run import MetricRun, Settings, Subject
 from vaebench.metrics.likelihood import Likelihood
-from vaebench.runner import MetricRun, Settings, Subject
 
 CPU = torch.device("cpu")
 

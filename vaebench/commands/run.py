@@ -87,23 +87,37 @@ def run(
     weights = checkpoint or found.weights_path()
     import torch
 
-    from .. import board, loading, ranking, runner, terminal
+    from .. import board, loading, metric_run, ranking, runner, terminal
     from ..journal import Journal
+    from ..resources import Folder
 
     chosen = _metrics(metric, preset, changes)
-    settings = runner.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
+    settings = metric_run.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
     files.check_writable(leaderboards / found.dataset)
     board.read(leaderboards, found.dataset)  # a damaged board is an error now, not after hours
     content = load_dataset(found.dataset, data)
     _check_splits(chosen, changes, content)
     network = loading.build_model(found, content.space)
     loading.load_weights(network, weights)
-    subject = runner.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
+    subject = metric_run.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
+    resources = Folder(data or files.default_data(), content, settings.device, settings.dtype)
+
+    def keep(metric: str, name: str, content: bytes) -> None:
+        files.write_atomic(leaderboards / found.dataset / found.name / metric / name, content)
+
+    around = metric_run.Surroundings(resources, keep, {})
     journal = None if fresh else Journal(files.cache() / "journal")
     rows = []
     with terminal.Bar(ctx.find_root().params["debug"]) as bar:
         for finished in runner.evaluate(
-            subject, content, chosen, seed=seed, settings=settings, journal=journal, progress=bar
+            subject,
+            content,
+            chosen,
+            seed=seed,
+            settings=settings,
+            journal=journal,
+            progress=bar,
+            surroundings=around,
         ):
             board.write(leaderboards, finished)
             rows += finished

@@ -1,0 +1,248 @@
+"""How the passes of one metric run: seeds, device, blocks, the journal, and what all metrics of a run share."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor
+
+from .data import Batch, Dataset, Split
+from .distributions.likelihoods import Likelihood
+from .distributions.noise import keyed
+from .errors import UserError
+from .execution import in_process
+from .functional.random import derive
+from .journal import BlockKey, Journal
+from .metric import BLOCK, Metric, Resources, Stage, UnavailableError
+from .model import LatentVariableModel
+
+DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
+
+
+class Progress(Protocol):
+    """Where a run reports to."""
+
+    def start(self, metric: str, blocks: int) -> None:
+        """`metric` has begun a pass of so many blocks."""
+        ...
+
+    def advance(self, blocks: int) -> None:
+        """So many more blocks of the pass are done."""
+        ...
+
+    def failed(self, metric: str, error: Exception) -> None:
+        """`metric` ended in `error`; the other metrics go on."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know and that stops nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run: `rows` draws decoded at once (None: by size), `in_flight` blocks (None: one for each CPU thread).
+
+    No value depends on either but for rounding.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    rows: int | None = None
+    in_flight: int | None = None
+
+    @property
+    def blocks_in_flight(self) -> int:
+        """Several small products side by side use a CPU better than one product on several threads."""
+        if self.in_flight is not None:
+            return self.in_flight
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model under its board name, and what it is: a digest of adapter and options, its weights."""
+
+    name: str
+    model: LatentVariableModel
+    architecture: str
+    weights_sha256: str
+
+
+class Surroundings(NamedTuple):
+    """What the metrics of one run share: resources, a keeper of files (metric, name, content), and stages so far."""
+
+    resources: Resources
+    keep: Callable[[str, str, bytes], None]
+    stages: dict[tuple[Stage, str], dict[str, Tensor]]
+
+
+@final
+class NoResources:
+    """`metric.Resources` of a run that has none."""
+
+    def _none(self, what: str) -> UnavailableError:
+        return UnavailableError(f"{what} is not at hand in this run")
+
+    def dataset(self, name: str) -> Dataset:
+        raise self._none(f"dataset {name!r}")
+
+    def model(self, name: str) -> LatentVariableModel:
+        raise self._none(f"model {name!r}")
+
+    def inception_weights(self) -> Path:
+        raise self._none("the Inception network")
+
+
+def alone() -> Surroundings:
+    """Surroundings with no resources, which keep no files."""
+    return Surroundings(NoResources(), lambda metric, name, content: None, {})
+
+
+@final
+class MetricRun:
+    """The `metric.Run` of one metric on one subject and dataset."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        dataset: Dataset,
+        name: str,
+        metric: Metric,
+        seed: int,
+        settings: Settings,
+        journal: Journal | None,
+        progress: Progress,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._subject, self._dataset, self._name, self._metric = subject, dataset, name, metric
+        self._seed, self._settings, self._journal, self._progress = seed, settings, journal, progress
+        self._around = alone() if surroundings is None else surroundings
+        self._passes = 0
+
+    @property
+    def resources(self) -> Resources:
+        return self._around.resources
+
+    def keep(self, name: str, content: bytes) -> None:
+        self._around.keep(self._name, name, content)
+
+    @property
+    def device(self) -> torch.device:
+        return self._settings.device
+
+    def rows(self, model: LatentVariableModel) -> int:
+        if self._settings.rows is not None:
+            return self._settings.rows
+        size = probe(model).raw.numel()
+        return min(4096, max(1, DECODED_FLOATS // size))
+
+    def map(
+        self,
+        function: Callable[[Batch, int], Mapping[str, Tensor]],
+        split: Split,
+        *,
+        repeats: int = 1,
+        batch: int = 1,
+    ) -> dict[str, Tensor]:
+        self._passes += 1
+        seed = derive(self._seed, self._name, split.name, self._passes)
+        key = partial(self._key, split.name, self._name, self._metric.version, parameters(self._metric), self._passes)
+        return self._map(function, split, seed, key, self._name, repeats * len(split), batch)
+
+    def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
+        if (stage, split.name) not in self._around.stages:
+            name = f"stage {type(stage).__name__}"
+            key = partial(self._key, split.name, name, stage.version, parameters(stage), 0)
+            seed = derive(self._seed, "stage", stage.stream)
+            function = partial(stage, self._subject.model)
+            self._around.stages[stage, split.name] = self._map(function, split, seed, key, name, len(split), batch)
+        return dict(self._around.stages[stage, split.name])
+
+    def _map(
+        self,
+        function: Callable[[Batch, int], Mapping[str, Tensor]],
+        split: Split,
+        seed: int,
+        key: Callable[[range], BlockKey],
+        name: str,
+        total: int,
+        batch: int,
+    ) -> dict[str, Tensor]:
+        blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
+        self._progress.start(name, len(blocks))
+        work = partial(self._block, function, split, seed, key, batch)
+        results: list[dict[str, Tensor]] = []
+        for result in in_process(work, blocks, self._settings.blocks_in_flight):
+            results.append(result)
+            self._progress.advance(1)
+        return {name: torch.cat([result[name] for result in results]) for name in results[0]}
+
+    def _block(
+        self,
+        function: Callable[[Batch, int], Mapping[str, Tensor]],
+        split: Split,
+        seed: int,
+        key_of: Callable[[range], BlockKey],
+        batch: int,
+        block: range,
+    ) -> dict[str, Tensor]:
+        """The values of one block, from the journal where it holds them."""
+        key = key_of(block)
+        if self._journal is not None and (known := self._journal.get(key)) is not None:
+            return {name: torch.from_numpy(array) for name, array in known.items()}
+        parts: dict[str, list[Tensor]] = {}
+        for start in range(block.start, block.stop, batch):
+            example = torch.arange(start, min(start + batch, block.stop))
+            with torch.no_grad():
+                for name, value in function(self._take(split, example, seed), seed).items():
+                    parts.setdefault(name, []).append(value.cpu())
+        values = {name: torch.cat(part) for name, part in parts.items()}
+        if self._journal is not None:
+            try:
+                self._journal.put(key, {name: value.numpy() for name, value in values.items()})
+            except UserError as error:
+                self._progress.warn(f"{error}; the run goes on without resume")
+                self._journal = None
+        return values
+
+    def _take(self, split: Split, example: Tensor, seed: int) -> Batch:
+        """Examples `example` (of the split read over and over), on the device; `example` tells readings apart."""
+        with keyed(derive(seed, "data"), example):
+            x, y, _ = split.take(example % len(split))
+        return Batch(x.to(self.device), None if y is None else y.to(self.device), example.to(self.device))
+
+    def _key(self, split: str, name: str, version: int, fields: str, passes: int, block: range) -> BlockKey:
+        return BlockKey(
+            architecture=self._subject.architecture,
+            weights_sha256=self._subject.weights_sha256,
+            data_fingerprint=self._dataset.fingerprint,
+            dataset=self._dataset.name,
+            split=split,
+            metric=name,
+            metric_version=version,
+            parameters=fields,
+            seed=self._seed,
+            dtype=str(self._settings.dtype),
+            device=self.device.type,
+            pass_number=passes,
+            block_start=block.start,
+            block_stop=block.stop,
+            torch=torch.__version__,
+        )
+
+
+def parameters(metric: Metric | Stage) -> str:
+    """The fields of a metric or stage as sorted JSON."""
+    return json.dumps(dataclasses.asdict(metric), sort_keys=True)
+
+
+def probe(model: LatentVariableModel) -> Likelihood:
+    """p(x|z) at one draw of the prior, always the same."""
+    with torch.no_grad(), keyed(0, torch.arange(1)):
+        return model.likelihood(model.prior(1).rsample(1))

@@ -1,0 +1,49 @@
+"""What the metrics of a run from the command line may use: other datasets, other models of the zoo, weights files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+
+from . import card as cards
+from . import loading, plugins
+from .data import Dataset, Source
+from .errors import DataError, UserError
+from .metric import UnavailableError
+from .model import LatentVariableModel
+
+
+@final
+@dataclass(frozen=True)
+class Folder:
+    """`metric.Resources`: datasets under `data` (none is downloaded), models of the zoo for the dataset of the run."""
+
+    data: Path
+    run_dataset: Dataset
+    device: torch.device
+    dtype: torch.dtype
+    inception: Path | None = None
+
+    def dataset(self, name: str) -> Dataset:
+        source = plugins.load("datasets", name)
+        assert isinstance(source, Source)
+        try:
+            return source.load(self.data, download=False)
+        except (OSError, ValueError) as error:
+            remedy = f"vaebench data get {name} --data {self.data}"
+            raise UnavailableError(f"dataset {name!r} is not under {self.data}; get it: {remedy}") from error
+
+    def model(self, name: str) -> LatentVariableModel:
+        try:
+            card = cards.find(name, self.run_dataset.name)
+            model = loading.build_model(card, self.run_dataset.space)
+            loading.load_weights(model, card.weights_path())
+        except (UserError, DataError) as error:
+            raise UnavailableError(str(error)) from error
+        return model.eval().to(device=self.device, dtype=self.dtype)
+
+    def inception_weights(self) -> Path:
+        if self.inception is None:
+            raise UnavailableError("no Inception weights; give --inception-weights FILE")
+        return self.inception

@@ -1,0 +1,133 @@
+"""Passes that several metrics share: posteriors, embeddings, one posterior draw an example, samples of the prior."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from .data import Batch, Space, Split
+from .distributions.gaussian import DiagonalGaussian, TopDownGaussian
+from .distributions.likelihoods import Likelihood
+from .distributions.noise import keyed
+from .metric import Stage, UnavailableError
+from .model import LatentDistribution, LatentVariableModel
+
+Decode = Literal["mean", "sample"]
+
+
+def first_group(posterior: LatentDistribution) -> DiagonalGaussian:
+    """q(z_1|x) of the first latent group, flattened to (B, L). UnavailableError where it is no diagonal Gaussian."""
+    if isinstance(posterior, DiagonalGaussian):
+        return posterior
+    if isinstance(posterior, TopDownGaussian):
+        mean, log_variance = posterior.conditionals[0](())
+        return DiagonalGaussian(mean[0].flatten(1), log_variance[0].flatten(1))
+    raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {type(posterior).__name__}")
+
+
+@final
+@dataclass(frozen=True)
+class Posterior(Stage):
+    """`mean` and `log_variance` (B, L) of the first group's q(z|x)."""
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "posterior"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.example):
+            q = first_group(model.posterior(batch.x))
+        return {"mean": q.mean, "log_variance": q.log_variance}
+
+
+@final
+@dataclass(frozen=True)
+class PosteriorDraw(Stage):
+    """`z` (B, L): one draw of q(z|x) for each example, the first group flattened. Any model has it."""
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "posterior draw"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.example):
+            return {"z": model.posterior(batch.x).rsample(1)[0][0].flatten(1)}
+
+
+@final
+@dataclass(frozen=True)
+class Embedding(Stage):
+    """`embedding` (B, F)."""
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "embedding"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.example):
+            return {"embedding": model.embed(batch.x)}
+
+
+def candidates(index: Tensor) -> Split:
+    """The draws `index` (N,) of the prior, as a split that `PriorLatents` and `PriorSample` map over."""
+    return Split(f"draws-{hashlib.sha256(index.numpy().tobytes()).hexdigest()[:16]}", index)
+
+
+@final
+@dataclass(frozen=True)
+class PriorLatents(Stage):
+    """`z` (B, L): the first group, flattened, of the prior draws that `candidates` names; nothing is decoded."""
+
+    temperature: float = 1.0
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "prior"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.x):
+            return {"z": model.prior(len(batch.x), self.temperature).rsample(1)[0][0].flatten(1)}
+
+
+@final
+@dataclass(frozen=True)
+class PriorSample(Stage):
+    """`x` (B, *shape): the decoder's mean or a sample at the same draws, as `displayed`."""
+
+    decode: Decode = "mean"
+    temperature: float = 1.0
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "prior"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.x):
+            likelihood = model.likelihood(model.prior(len(batch.x), self.temperature).rsample(1))
+            return {"x": displayed(likelihood, self.decode, model.space)[0]}
+
+
+def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
+    """The mean or a sample of p(x|z), (S, B, *shape): 8-bit, 0 to 255, where the space has levels, else as it is.
+
+    ValueError for a value that is NaN, infinite or outside the space: such a model's samples are not scored.
+    """
+    x = likelihood.mean if decode == "mean" else likelihood.sample().to(likelihood.mean.dtype)
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"decoder {decode} is NaN or infinite")
+    if space.levels is None:
+        return x
+    if float(x.min()) < -1e-4 or float(x.max()) > space.levels - 1 + 1e-4:
+        raise ValueError(f"decoder {decode} lies in [{x.min():.4g}, {x.max():.4g}], outside 0..{space.levels - 1}")
+    return eight_bit(x, space)
+
+
+def eight_bit(x: Tensor, space: Space) -> Tensor:
+    """Values 0..levels-1 of `space` as uint8 0..255, rounded to the nearest."""
+    assert space.levels is not None
+    return (x.float() * (255 / (space.levels - 1))).round().clamp(0, 255).to(torch.uint8)
+
+
+def varied(x: Tensor, what: str) -> Tensor:
+    """`x` (N, *shape) itself. ValueError where all its examples are the same: a collapsed decoder is not scored."""
+    if len(x) > 1 and bool((x == x[:1]).all()):
+        raise ValueError(f"all {len(x)} {what} are the same example")
+    return x
