@@ -370,7 +370,7 @@ def test_a_curve_is_written_and_read_back(
         "curved",
         "yield Measurement('two', 2.0, None, 360, Curve((1.0, 2.0), (0.5, 0.25), 'bits', 'error'))",
     )
-    (row,) = (row for row in _json(vaebench(*quick, "--json")) if row["column"] == "two")
+    (row,) = (row for row in _json(vaebench(*quick, "--metric", "curved", "--json")) if row["column"] == "two")
     assert row["curve"] == {"x": [1.0, 2.0], "y": [0.5, 0.25], "x_name": "bits", "y_name": "error"}
     assert row["stderr"] is None
     kept: list[Row] = [row for row in board.read(boards, "digits") if row.column == "two"]

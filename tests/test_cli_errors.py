@@ -387,7 +387,8 @@ def test_a_metric_that_raises_is_a_failed_row_exit_1_and_costs_nothing_else(
     plant("aaa-raises", "raise RuntimeError('boom')")
     plant("nan", "yield Measurement('two', float('nan'), None, 360)")
     plant("zzz-skipped", unsupported="return 'not for this model'")
-    result = vaebench(*quick)
+    others = (part for name in ("aaa-raises", "nan", "zzz-skipped") for part in ("--metric", name))
+    result = vaebench(*quick, *others)
     assert result.exit_code == 1
     assert "Traceback" not in result.stderr
     assert result.stderr.splitlines()[0] == "aaa-raises failed: RuntimeError: boom"
