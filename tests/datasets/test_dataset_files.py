@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import CIFAR10, SVHN
+from torchvision.transforms import Resize
 
 from vaebench.data import Dataset, Source, fingerprint
 from vaebench.datasets import (
@@ -18,6 +19,7 @@ from vaebench.datasets import (
     cifar10,
     emnist_letters,
     fashion_mnist,
+    fashion_mnist_32,
     mnist,
     mnist_grey,
     mnist_static,
@@ -61,6 +63,15 @@ def test_idx_files(
         assert found.y.tolist() == mnist_files[f"{part}-labels-idx1-ubyte"].tolist()
         assert found.binarise == (source.name == "mnist")
         source.space.check(found.take(torch.arange(3)).x)
+
+
+def test_resizing_is_torchvisions(tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx) -> None:
+    for file, array in mnist_files.items():
+        write_idx(tmp_path / "FashionMNIST" / "raw" / file, array)
+    found = load(fashion_mnist_32.plugin, tmp_path).split("test")
+    images = [Resize((32, 32))(Image.fromarray(image)) for image in mnist_files["t10k-images-idx3-ubyte"]]
+    assert found.x[:, 0].tolist() == [np.asarray(image).tolist() for image in images]
+    assert found.y is not None
 
 
 def test_the_pin_refuses_other_content(tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx) -> None:

@@ -12,14 +12,20 @@ from ..objective import Loss, Objective, vector
 
 @dataclass(frozen=True)
 class Options:
-    """`beta` weighs the rate, `gamma` the penalty of `power` 1 (JL1) or 2 (JL2); both rise linearly until `until`."""
+    """`beta` weighs the rate, `gamma` the penalty of `power` 1 (JL1) or 2 (JL2); both rise linearly until `until`.
+
+    `examples` of each batch carry the penalty, whose mean over them is unbiased for that over all (None: all).
+    """
 
     beta: float = 4.0
     gamma: float = 0.1
     until: float = 1 / 3
     power: Literal[1, 2] = 1
+    examples: int | None = None
 
     def __post_init__(self) -> None:
+        if self.examples is not None and self.examples < 1:
+            raise ValueError(f"examples = {self.examples} should be at least 1")
         if not 0 < self.until <= 1:
             raise ValueError(f"until = {self.until} should lie in (0, 1]")
 
@@ -52,7 +58,7 @@ class Jacobian(Objective):
         z = vector(draws.latents, "jacobian")
         distortion = -draws.log_likelihood.mean()
         rate = (draws.log_posterior - draws.log_prior).mean()
-        jacobian = penalty(model, z, self.options.power)
+        jacobian = penalty(model, z[:, : self.options.examples], self.options.power)
         warm = min(1.0, progress / self.options.until)
         total = distortion + warm * (self.options.beta * rate + self.options.gamma * jacobian)
         return Loss(total, {"distortion": distortion, "rate": rate, "jacobian": jacobian})
