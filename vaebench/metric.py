@@ -93,6 +93,11 @@ class Run(Protocol):
         """Where the model is, and where `map` puts each batch."""
         ...
 
+    @property
+    def seed(self) -> int:
+        """Of this metric's noise that belongs to no example: a function of the run's seed and the metric's name."""
+        ...
+
     def rows(self, model: LatentVariableModel) -> int:
         """How many latent draws to decode at once: bounds memory, never changes a result."""
         ...

@@ -136,6 +136,10 @@ class MetricRun:
     def device(self) -> torch.device:
         return self._settings.device
 
+    @property
+    def seed(self) -> int:
+        return derive(self._seed, self._name)
+
     def rows(self, model: LatentVariableModel) -> int:
         if self._settings.rows is not None:
             return self._settings.rows
@@ -201,7 +205,7 @@ class MetricRun:
             example = torch.arange(start, min(start + batch, block.stop))
             with torch.no_grad():
                 for name, value in function(self._take(split, example, seed), seed).items():
-                    parts.setdefault(name, []).append(value.cpu())
+                    parts.setdefault(name, []).append(value.detach().cpu())
         values = {name: torch.cat(part) for name, part in parts.items()}
         if self._journal is not None:
             try:

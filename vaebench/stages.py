@@ -1,4 +1,4 @@
-"""Passes that several metrics share: posteriors, embeddings, one posterior draw an example, samples of the prior."""
+"""Passes that several metrics share: posteriors, embeddings, samples of the prior."""
 
 import hashlib
 from collections.abc import Mapping
@@ -40,19 +40,6 @@ class Posterior(Stage):
         with keyed(seed, batch.example):
             q = first_group(model.posterior(batch.x))
         return {"mean": q.mean, "log_variance": q.log_variance}
-
-
-@final
-@dataclass(frozen=True)
-class PosteriorDraw(Stage):
-    """`z` (B, L): one draw of q(z|x) for each example, the first group flattened. Any model has it."""
-
-    version: ClassVar[int] = 1
-    stream: ClassVar[str] = "posterior draw"
-
-    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
-        with keyed(seed, batch.example):
-            return {"z": model.posterior(batch.x).rsample(1)[0][0].flatten(1)}
 
 
 @final

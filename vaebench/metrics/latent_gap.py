@@ -1,0 +1,157 @@
+"""How far the aggregate posterior and the prior are apart: symmetric KL, both directions, by neighbours; leakage."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ..data import Batch, Dataset
+from ..distributions.coupling import DecoupledPrior
+from ..distributions.gaussian import DiagonalGaussian, TopDownGaussian
+from ..distributions.noise import keyed
+from ..functional import random
+from ..functional.aggregate import draw_mixture, log_mixture_density
+from ..functional.gaussian import log_density
+from ..functional.knn_kl import knn_kl
+from ..functional.leakage import leakage, threshold, thresholds
+from ..functional.statistics import mean_stderr
+from ..metric import Column, Curve, Measurement, Metric, Run, UnavailableError
+from ..model import LatentDistribution, LatentVariableModel
+from ..stages import Posterior, PriorLatents, candidates, first_group
+
+TAIL = 0.01  # of the prior, below whose threshold a draw of q(z) counts as leaked in the scalar columns
+REPEATS = 3
+
+
+def first_prior(model: LatentVariableModel) -> LatentDistribution:
+    """p(z_1), the prior of the first latent group, for one example."""
+    prior = model.prior(1)
+    return first_group(prior) if isinstance(prior, TopDownGaussian) else prior
+
+
+def log_prior(model: LatentVariableModel, z: Tensor) -> Tensor:
+    """log p(z_1) with its Jacobian where the prior is decoupled, z (M, L), (M,) float64 nats."""
+    device = next(model.parameters()).device
+    density = first_prior(model).log_prob((z.to(device)[:, None],))
+    return density[:, 0].double().cpu()
+
+
+def log_base(model: LatentVariableModel, z: Tensor) -> Tensor:
+    """l(z) = log N(g(z); 0, I), (M,) float64 nats, g the identity unless the prior is decoupled.
+
+    UnavailableError where the prior is neither decoupled nor Gaussian.
+    """
+    prior = first_prior(model)
+    if isinstance(prior, DecoupledPrior):
+        u, _ = prior.flow(z.to(prior.flow.mask.device))
+        z = u.cpu()
+    elif not isinstance(prior, DiagonalGaussian):
+        raise UnavailableError(f"leakage needs a Gaussian or decoupled prior; this model's is a {type(prior).__name__}")
+    zero = torch.zeros(1, z.shape[1], dtype=torch.float64)
+    return log_density(z.double()[:, None], zero, zero)[:, 0]
+
+
+def _draw(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:
+    with keyed(seed, batch.example):
+        return {"z": model.posterior(batch.x).rsample(1)[0][0].flatten(1)}
+
+
+@final
+@dataclass(frozen=True)
+class LatentGap(Metric):
+    """KL(p || q) + KL(q || p) of prior p(z) and aggregate posterior q(z) = (1/N) sum_n q(z|x_n) over all of `split`.
+
+    In representation space, unhalved, by `draws` draws of each and both densities; `skl_knn` is the same by first
+    neighbours of as many draws, whose spread is over three sets of draws. Leakage: E_q[F_tau] with F as in
+    `functional.leakage`, for z ~ q(z); the scalar columns at the threshold that 1% of the base density lies below, the
+    curves at thresholds shared by all models of one latent size. Of several latent groups, the first. Where q(z|x) is
+    no diagonal Gaussian, q(z) has no density at hand and only `skl_knn` is measured.
+    Source: PROTOCOLS decisions 6 and 7; Bhalodia et al. 2020 (dpVAE), equation 6; Perez-Cruz 2008, equation 14.
+    """
+
+    split: str = "train"
+    draws: int = 5000
+
+    version: ClassVar[int] = 1
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("skl", "nats", "lower", "estimate"),
+        Column("kl_prior_aggregate", "nats", "lower", "estimate"),
+        Column("kl_aggregate_prior", "nats", "lower", "estimate"),
+        Column("skl_knn", "nats", "lower", "estimate"),
+        Column("leakage", "nats", "lower", "estimate"),
+        Column("leakage_given_leak", "nats", "lower", "estimate"),
+        Column("leaked", "fraction", "lower", "estimate"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.draws < 2:
+            raise ValueError(f"draws = {self.draws} should be at least 2")
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        if self.split not in dataset.splits:
+            return f"{dataset.name} has no split {self.split!r}"
+        return None
+
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        split = dataset.split(self.split)
+        prior = run.shared(PriorLatents(), candidates(torch.arange(REPEATS * self.draws)))["z"].cpu()
+        try:
+            posterior = run.shared(Posterior(), split)
+        except UnavailableError:
+            needed = REPEATS * self.draws
+            found = run.map(partial(_draw, model=model), split, repeats=-(-needed // len(split)))["z"]
+            order = random.keys(run.seed, torch.arange(len(found))).argsort(stable=True)
+            yield self._neighbours(found[order[:needed]], prior)
+            return
+        mean, log_variance = posterior["mean"], posterior["log_variance"]
+        aggregate, _ = draw_mixture(mean, log_variance, REPEATS * self.draws, run.seed)
+        yield self._neighbours(aggregate, prior)
+        with torch.no_grad():
+            yield from self._densities(model, mean, log_variance, prior[: self.draws], aggregate[: self.draws])
+
+    def _neighbours(self, aggregate: Tensor, prior: Tensor) -> Measurement:
+        pairs = zip(prior.split(self.draws), aggregate.split(self.draws), strict=True)
+        values = torch.tensor([knn_kl(p, q) + knn_kl(q, p) for p, q in pairs])
+        return Measurement("skl_knn", *mean_stderr(values), self.draws)
+
+    def _densities(
+        self, model: LatentVariableModel, mean: Tensor, log_variance: Tensor, prior: Tensor, aggregate: Tensor
+    ) -> Iterator[Measurement]:
+        log_q = log_mixture_density(aggregate, mean, log_variance)
+        forward = log_prior(model, prior) - log_mixture_density(prior, mean, log_variance)
+        backward = log_q - log_prior(model, aggregate)
+        both = [mean_stderr(forward), mean_stderr(backward)]
+        for name, (value, error) in zip(("kl_prior_aggregate", "kl_aggregate_prior"), both, strict=True):
+            yield Measurement(name, value, error, self.draws)
+        errors = torch.tensor([error for _, error in both])
+        yield Measurement("skl", both[0][0] + both[1][0], float(errors.norm()), self.draws)
+        try:
+            base = log_base(model, aggregate)
+        except UnavailableError:
+            return
+        yield from self._leakage(log_q, base, mean.shape[1])
+
+    def _leakage(self, log_q: Tensor, base: Tensor, latent: int) -> Iterator[Measurement]:
+        taus = thresholds(latent)
+        found = [leakage(log_q, base, tau) for tau in taus]
+        some = [(tau, f) for tau, f in zip(taus, found, strict=True) if bool(f.leaked.any())]
+        at = leakage(log_q, base, threshold(latent, TAIL))
+        unconditional = Curve(tuple(taus), tuple(float(f.term.mean()) for f in found), "tau (nats)", "E[F]")
+        fraction = Curve(tuple(taus), tuple(float(f.leaked.double().mean()) for f in found), "tau (nats)", "P(l < tau)")
+        yield Measurement("leakage", *mean_stderr(at.term), self.draws, unconditional)
+        yield Measurement("leaked", *mean_stderr(at.leaked), self.draws, fraction)
+        if int(at.leaked.sum()) > 1:
+            given = Curve(
+                tuple(tau for tau, _ in some),
+                tuple(float(f.term[f.leaked].mean()) for _, f in some),
+                "tau (nats)",
+                "E[F | l < tau]",
+            )
+            leaked = at.term[at.leaked]
+            yield Measurement("leakage_given_leak", *mean_stderr(leaked), len(leaked), given)
+
+
+plugin = {"quick": LatentGap(draws=1000), "standard": LatentGap(), "paper": LatentGap()}
