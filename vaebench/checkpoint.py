@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from . import __version__, files, plugins
+from . import __version__, files, plugins, trajectory
 from . import card as cards
 from .card import Card, Table, Trained, Weights
 from .data import Dataset
@@ -125,12 +124,7 @@ def finished(outputs: Outputs, card: Card, run: str) -> Card | None:
     """
     if not outputs.weights.is_file():
         return None
-    try:
-        with safe_open(outputs.weights, framework="pt") as file:
-            found = (file.metadata() or {}).get("digest")
-    except (SafetensorError, OSError, ValueError):
-        found = None
-    if found != run:
+    if trajectory.run_digest(outputs.weights) != run:
         raise UserError(f"{outputs.weights} was not made by this recipe, model and data: {_REMEDY}")
     if not outputs.card.is_file():
         return None

@@ -64,6 +64,29 @@ class Stage(ABC):
         """Per-example values, each (B, ...), as a function given to `Run.map`."""
 
 
+class Checkpoint(NamedTuple):
+    """The weights after `step` steps of training, the last `steps` of them at the mean rate `learning_rate`.
+
+    `load(model)` puts them into a model of the same architecture, a copy of the evaluated one.
+    """
+
+    step: int
+    steps: int
+    learning_rate: float
+    load: Callable[[LatentVariableModel], None]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Checkpoints along the training of a model on `examples` examples, in order; `sha256` names their content."""
+
+    sha256: str
+    data_fingerprint: str
+    examples: int
+    batch_size: int
+    checkpoints: tuple[Checkpoint, ...]
+
+
 class Resources(Protocol):
     """What a metric may use beyond its model and dataset. Every method raises `UnavailableError` with the remedy."""
 
@@ -73,6 +96,10 @@ class Resources(Protocol):
 
     def model(self, name: str) -> LatentVariableModel:
         """Another model of the zoo on the same dataset, ready to evaluate."""
+        ...
+
+    def trajectory(self) -> Trajectory:
+        """The checkpoints along the training of the evaluated model."""
         ...
 
     def inception_weights(self) -> Path:

@@ -18,7 +18,7 @@ from .errors import UserError
 from .execution import in_process
 from .functional.random import derive
 from .journal import BlockKey, Journal
-from .metric import BLOCK, Metric, Resources, Stage, UnavailableError
+from .metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
 from .model import LatentVariableModel
 
 DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
@@ -94,6 +94,9 @@ class NoResources:
 
     def model(self, name: str) -> LatentVariableModel:
         raise self._none(f"model {name!r}")
+
+    def trajectory(self) -> Trajectory:
+        raise self._none("a training trajectory")
 
     def inception_weights(self) -> Path:
         raise self._none("the Inception network")

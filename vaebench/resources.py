@@ -7,23 +7,28 @@ from typing import final
 import torch
 
 from . import card as cards
-from . import loading, plugins
+from . import loading, plugins, trajectory
 from .data import Dataset, Source
 from .errors import DataError, UserError
-from .metric import UnavailableError
+from .metric import Trajectory, UnavailableError
 from .model import LatentVariableModel
 
 
 @final
 @dataclass(frozen=True)
 class Folder:
-    """`metric.Resources`: datasets under `data` (none is downloaded), models of the zoo for the dataset of the run."""
+    """`metric.Resources`: datasets under `data` (none is downloaded), models of the zoo for the dataset of the run.
+
+    The trajectory is that of the evaluated `weights`: in `trajectory_at`, else beside them.
+    """
 
     data: Path
     run_dataset: Dataset
     device: torch.device
     dtype: torch.dtype
     inception: Path | None = None
+    weights: Path | None = None
+    trajectory_at: Path | None = None
 
     def dataset(self, name: str) -> Dataset:
         source = plugins.load("datasets", name)
@@ -42,6 +47,16 @@ class Folder:
         except (UserError, DataError) as error:
             raise UnavailableError(str(error)) from error
         return model.eval().to(device=self.device, dtype=self.dtype)
+
+    def trajectory(self) -> Trajectory:
+        if self.weights is None:
+            raise UnavailableError("the evaluated model has no weights file, hence no training trajectory")
+        folder = self.trajectory_at or trajectory.beside(self.weights)
+        try:
+            return trajectory.read(folder, trajectory.run_digest(self.weights))
+        except DataError as error:
+            remedy = "train with --trajectory N and run with the --checkpoint that it gives, or --trajectory DIR"
+            raise UnavailableError(f"{error}; {remedy}") from error
 
     def inception_weights(self) -> Path:
         if self.inception is None:

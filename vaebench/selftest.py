@@ -12,7 +12,8 @@ import torch
 from .data import Batch
 from .functional.statistics import mean_stderr
 from .metrics.likelihood import score
-from .oracles import oracles
+from .metrics.tracin import example_gradients
+from .oracles import LinearGaussian, oracles
 
 LIMIT = 4.0  # standard errors: a right estimator exceeds this once in 16,000 comparisons
 
@@ -57,7 +58,25 @@ def likelihood(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
                 yield Answer(label, truth, truth + difference, stderr or 0.0, _rounding(dtype, truth))
 
 
-ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (likelihood,)
+def tracin(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
+    """Products of two examples' gradients of the flat oracle's negative ELBO, each from draws of its own."""
+    model, x = (oracle := oracles()[0]).model, oracle.dataset.split("test").x
+    assert isinstance(model, LinearGaussian)
+    rows = []
+    for one in x.split(1):
+        parts = torch.autograd.grad(-model.exact(one)["elbo"].sum(), list(model.parameters()))
+        rows.append(torch.cat([part.flatten() for part in parts]).double())
+    exact = (torch.stack(rows[::2]) * torch.stack(rows[1::2])).sum(1)
+    model = model.to(device=device, dtype=dtype)
+    example = torch.arange(len(x), device=device)
+    found = example_gradients(model, x.to(device=device, dtype=dtype), example, 0, 256, 1.0).double().cpu()
+    difference, stderr = mean_stderr((found[::2] * found[1::2]).sum(1) - exact)
+    truth = float(exact.mean())
+    label = "tracin product of gradients, flat oracle, 256 draws"
+    yield Answer(label, truth, truth + difference, stderr or 0.0, _rounding(dtype, truth))
+
+
+ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (likelihood, tracin)
 
 
 def answers(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:

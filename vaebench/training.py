@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol, final
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from . import checkpoint, loading
+from . import checkpoint, loading, trajectory
 from .card import Card, Recipe
 from .checkpoint import Outputs, State
 from .data import Dataset, Split
@@ -147,6 +148,7 @@ class _Session:
         self.best_loss: float | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.log: list[str] = []
+        self.keeper: trajectory.Keeper | None = None
 
     def _optimiser(self, groups: list[dict[str, list[torch.nn.Parameter]]]) -> torch.optim.Optimizer:
         r, betas = self.recipe, (self.recipe.betas[0], self.recipe.betas[1])
@@ -200,6 +202,8 @@ class _Session:
                 clip_grads_with_norm_(self.parameters, r.clip_norm, norm)
             self.optimiser.step()
             self.step += 1
+            if self.keeper is not None:
+                self.keeper.after(self.step, self.model)
             if self.average is not None and r.ema is not None:
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - r.ema)
             for name, value in {"total": loss.total, **loss.terms}.items():
@@ -270,15 +274,21 @@ def _blame(loss: Loss) -> str:
     return next((name for name, value in named.items() if not torch.isfinite(value).all()), "the gradient norm")
 
 
-def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, report: Report) -> Card:
+def train(
+    card: Card, dataset: Dataset, out: Path, *, device: torch.device, report: Report, checkpoints: int = 0
+) -> Card:
     """The trained card, written with its weights and log into `out`; the same call again resumes, or returns it.
 
+    As many `checkpoints`, evenly spaced over the steps, are kept beside the weights (see `trajectory`).
     UserError, with the last finished epoch kept, where the loss, a gradient or the validation loss is not finite.
     Torch's global generators are left as they were.
     """
     card = resolve(card)
     outputs, digest = Outputs(out, card.name), checkpoint.digest(card, dataset)
+    folder = trajectory.beside(outputs.weights)
     if (done := checkpoint.finished(outputs, card, digest)) is not None:
+        if checkpoints:
+            trajectory.require(folder, digest, checkpoints)
         report(1, 1, f"{card.id} is already trained: {outputs.weights}")
         return done
     state = checkpoint.load(outputs, digest)
@@ -288,6 +298,8 @@ def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, repo
             session.restore(state)
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise checkpoint.damaged(outputs, error) from error
+    if checkpoints:
+        session.keeper = trajectory.Keeper(folder, digest, checkpoints, session.steps, session.step)
     checkpoint.write_log(outputs, session.log)  # also shows now, not after an hour, that the folder can be written
     report(session.step, session.steps, session.text())
     while session.epoch < session.recipe.epochs:
@@ -299,4 +311,7 @@ def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, repo
             raise UserError(f"training of {card.id} stopped: {error}; {kept}; {remedy}") from error
         checkpoint.save(outputs, session.state(digest))
         report(session.step, session.steps, session.text())
+    if session.keeper is not None:
+        rate = partial(learning_rate, session.recipe, steps=session.steps)
+        session.keeper.finish(rate, dataset.fingerprint, len(session.train), session.recipe.batch_size)
     return checkpoint.finish(outputs, card, session.state(digest), device)

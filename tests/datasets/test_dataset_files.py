@@ -21,6 +21,7 @@ from vaebench.datasets import (
     fashion_mnist,
     fashion_mnist_32,
     mnist,
+    mnist_emnist,
     mnist_grey,
     mnist_static,
     notmnist,
@@ -141,6 +142,29 @@ def test_emnist_letters_are_turned_upright_once(
     assert load(emnist_letters.plugin, tmp_path).fingerprint != official.fingerprint
     monkeypatch.setattr(emnist_letters, "UPRIGHT_MD5", md5(tmp_path / emnist_letters.IMAGES))
     assert load(emnist_letters.plugin, tmp_path).fingerprint == official.fingerprint
+
+
+def test_mnist_emnist_appends_letters_labelled_foreign(
+    tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx, rng: np.random.Generator
+) -> None:
+    for file, array in mnist_files.items():
+        write_idx(tmp_path / "MNIST/raw" / file, array)
+    with pytest.raises(FileNotFoundError, match=r"mnist-emnist is not under .*; run: vaebench data get mnist-emnist"):
+        load(mnist_emnist.plugin, tmp_path)
+    drawn = rng.integers(0, 256, (1200, 28, 28), np.uint8)
+    write_idx(tmp_path / emnist_letters.IMAGES, drawn)
+    write_idx(tmp_path / emnist_letters.LABELS, rng.integers(1, 27, 1200, np.uint8))
+    found = load(mnist_emnist.plugin, tmp_path)
+    train = found.split("train")
+    assert train.y is not None
+    assert train.binarise
+    assert found.split("test").binarise
+    assert train.y[:6].tolist() == mnist_files["train-labels-idx1-ubyte"].tolist()
+    assert train.x[:6, 0].numpy().tolist() == mnist_files["train-images-idx3-ubyte"].tolist()
+    assert train.y[6:].tolist() == [-1] * 1000
+    letters = {x.tobytes() for x in train.x[6:, 0].numpy()}
+    assert len(letters) == 1000
+    assert letters <= {np.ascontiguousarray(x.T).tobytes() for x in drawn}
 
 
 def test_notmnist(tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx) -> None:

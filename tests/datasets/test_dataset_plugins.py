@@ -32,7 +32,8 @@ def test_every_dataset_of_the_protocol_has_a_file() -> None:
     expected = (
         "celeba64 cifar10 digits emnist_letters fashion_mnist mnist mnist_grey mnist_static notmnist omniglot svhn"
     )
-    assert set(NAMES) == {*expected.split(), "fashion_mnist_32", "three_dots", "two_moons"}
+    rendered = {"digits_contaminated", "mnist_emnist", "fashion_mnist_32", "three_dots", "two_moons"}
+    assert set(NAMES) == {*expected.split(), *rendered}
 
 
 @pytest.mark.parametrize("module", NAMES)
@@ -84,6 +85,22 @@ def test_digits_are_split_by_class() -> None:
     assert int(torch.cat([train.x, test.x]).max()) == 16
     expected = torch.cat([train.y, test.y]).bincount() / 5
     assert (test.y.bincount() - expected).abs().max() < 1
+
+
+def test_foreign_digits_carry_a_label_of_their_own() -> None:
+    digits, splits = (SOURCES[name].read(Path(), False) for name in ("digits", "digits_contaminated"))
+    train = splits["train"]
+    assert train.y is not None
+    assert (len(train), int((train.y == -1).sum())) == (1509, 72)
+    assert train.x[:1437].equal(digits["train"].x)
+    assert splits["test"].x.equal(digits["test"].x)
+    inverted, turned, noise = train.x[1437:].split(24)
+    known = {tuple(x.flatten().tolist()) for x in digits["train"].x}
+    assert all(tuple(x.flatten().tolist()) in known for x in 16 - inverted)
+    assert all(tuple(x.flatten().tolist()) in known for x in turned.rot90(-1, (2, 3)))
+    assert not any(tuple(x.flatten().tolist()) in known for x in (*inverted, *turned))
+    assert sorted(set(noise.flatten().tolist())) == list(range(17))
+    assert abs(float(noise.double().mean()) - 8) < 4 * 4.9 / noise.numel() ** 0.5
 
 
 def test_two_moons_lie_where_they_should() -> None:
@@ -155,6 +172,7 @@ FACTS = {  # split: size, mean in [0, 1], first labels; from the sets' own pages
     "cifar10": {"train": (50_000, 0.47336, [6, 9, 9, 4, 1]), "test": (10_000, 0.47659, [3, 8, 8, 0, 6])},
     "omniglot": {"train": (19_280, 0.07794, [708] * 5), "test": (13_180, 0.08428, [964] * 5)},
     "notmnist": {"test": (10_000, 0.42662, [3, 5, 9, 2, 7])},
+    "mnist_emnist": {"train": (61_000, 0.13133, [5, 0, 4, 1, 9]), "test": (10_000, 0.13251, [7, 2, 1, 0, 4])},
     "emnist_letters": {"test": (20_800, 0.17217, [1, 1, 1, 1, 1])},
 }
 

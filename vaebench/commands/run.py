@@ -60,6 +60,8 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 @options(model_option, dataset_option)
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights (safetensors) instead of the card's.")
+@click.option("--trajectory", type=click.Path(path_type=Path),
+              help="Folder of checkpoints along the training.  [default: the one beside the weights]")  # fmt: skip
 @click.option("--metric", "metric", multiple=True, shell_complete=complete(lambda: plugins.names("metrics")),
               help="Only this metric; can be given again.  [default: all that apply]")  # fmt: skip
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper"]), default="standard", show_default=True)
@@ -74,8 +76,9 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 @click.pass_context
 def run(
     ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, checkpoint: Path | None,
-    metric: tuple[str, ...], preset: str, changes: tuple[str, ...], seed: int, data: Path | None, device: str,
-    dtype: str, batch_size: int | None, in_flight: int | None, fresh: bool, leaderboards: Path, as_json: bool,
+    trajectory: Path | None, metric: tuple[str, ...], preset: str, changes: tuple[str, ...], seed: int,
+    data: Path | None, device: str, dtype: str, batch_size: int | None, in_flight: int | None, fresh: bool,
+    leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate a trained model and write its leaderboard rows.
 
@@ -100,7 +103,9 @@ def run(
     network = loading.build_model(found, content.space)
     loading.load_weights(network, weights)
     subject = metric_run.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
-    resources = Folder(data or files.default_data(), content, settings.device, settings.dtype)
+    resources = Folder(
+        data or files.default_data(), content, settings.device, settings.dtype, None, weights, trajectory
+    )
 
     def keep(metric: str, name: str, content: bytes) -> None:
         files.write_atomic(leaderboards / found.dataset / found.name / metric / name, content)

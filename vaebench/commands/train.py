@@ -25,11 +25,13 @@ from .common import (
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for weights, card and log.")
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the card's.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the card's.")
+@click.option("--trajectory", type=click.IntRange(min=1), metavar="N",
+              help="Keep N checkpoints, evenly spaced, in a folder beside the weights.")  # fmt: skip
 @options(data_option, device_option, as_json_option)
 @click.pass_context
 def train(
     ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, out: Path, seed: int | None,
-    epochs: int | None, data: Path | None, device: str, as_json: bool,
+    epochs: int | None, trajectory: int | None, data: Path | None, device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a card's model by its recipe. Interrupted, the same command resumes."""
     found = find_card(model, dataset, card)
@@ -41,7 +43,9 @@ def train(
 
     content = load_dataset(found.dataset, data)
     with terminal.Bar(ctx.find_root().params["debug"]) as bar:
-        trained = training.train(found, content, out, device=torch_device(device), report=bar.report)
+        trained = training.train(
+            found, content, out, device=torch_device(device), report=bar.report, checkpoints=trajectory or 0
+        )
     assert trained.trained is not None
     result = {"card": str(out / f"{found.name}.toml"), **dataclasses.asdict(trained.trained)}
     if as_json:

@@ -3,31 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from torchvision.datasets import EMNIST
-from torchvision.datasets.utils import check_integrity
-
 from ..data import Source, Space, Split
-from ._files import require
-from ._idx import read_split
+from ._idx import LETTER_IMAGES as IMAGES
+from ._idx import LETTER_LABELS as LABELS
+from ._idx import UPRIGHT_MD5, letters
 
-IMAGES, LABELS = (f"EMNIST/raw/emnist-letters-test-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
-UPRIGHT_MD5 = "178f2ab62e11ed75594f3041a9b72002"
+__all__ = ["IMAGES", "LABELS", "plugin"]
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
-    """The split "test" (20,800) of `<root>/EMNIST/raw`, labels 1 (a) to 26 (z).
-
-    The official files hold each image with rows and columns exchanged; here they are exchanged back, so that letters
-    look like letters. A copy in circulation holds the same images already upright: it is known by its MD5, and read
-    as it is. The training split is never read, hence the content is the same wherever it is absent.
-    """
-    require(
-        "emnist-letters", root, [IMAGES, LABELS], download, lambda: EMNIST(root, "letters", train=False, download=True)
-    )
-    found = read_split("emnist-letters", root, "test", IMAGES, LABELS)
-    if check_integrity(root / IMAGES, UPRIGHT_MD5):
-        return {"test": found}
-    return {"test": Split("test", found.x.transpose(-1, -2).contiguous(), found.y)}
+    """The split "test" (20,800). The training split is never read: the content is the same where that is absent."""
+    return {"test": letters("emnist-letters", root, download, UPRIGHT_MD5)}
 
 
 plugin = Source(
