@@ -263,7 +263,7 @@ def board_bytes(quick: Args, vaebench: Invoke, boards: Path) -> Callable[[], dic
         return {str(path.relative_to(boards)): path.read_bytes() for path in boards.rglob("*") if path.is_file()}
 
     assert vaebench(*quick).exit_code == 0
-    assert sorted(read()) == ["digits.csv", "digits/vae.parquet"]
+    assert [name for name in sorted(read()) if "values-" not in name] == ["digits.csv", "digits/vae.parquet"]
     return read
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, final
 
@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from .comparison import Paired, protocol
 from .ranking import Group
 from .rows import Row
 
@@ -89,11 +90,15 @@ def _direction(better: str) -> str:
     return {"lower": "lower", "higher": "higher"}.get(better, "")
 
 
+def _protocol(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(fields.items()) if value is not None)
+
+
 def print_group(group: Group) -> None:
     """One class of a board: ranked columns as "rank. value ± error"."""
-    shown = {k: v for k, v in group.comparability.items() if v is not None}
-    protocol = ", ".join(f"{key} {value}" for key, value in sorted(shown.items()))
-    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {group.origin} · {protocol}"
+    title = (
+        f"{group.dataset} · {group.metric} v{group.metric_version} · {group.origin} · {_protocol(group.comparability)}"
+    )
     headings = ["model", ">seed", *(f">{c.name} [{c.unit}]" for c in group.columns)]
     lines = []
     for line in group.lines:
@@ -101,9 +106,25 @@ def print_group(group: Group) -> None:
         for column in group.columns:
             row, rank = line.rows.get(column.name), line.ranks.get(column.name)
             value = "" if row is None else number(row.value, row.stderr) if row.value is not None else row.status
+            value += " refuted" if row is not None and row.verified == "refuted" else ""
             cells.append(f"{rank}. {value}" if rank is not None else value)
         lines.append([line.model, "" if line.seed is None else str(line.seed), *cells])
     print_table(headings, lines, title)
+
+
+def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
+    """Paired comparisons of two models: a line for each class."""
+    first, second, _ = found[0]
+    title = f"{first.model} minus {second.model} on {first.dataset}, {first.column}: {first.better} is better"
+    lines = []
+    for a, b, pair in found:
+        seeds = str(a.seed) if a.seed == b.seed else f"{a.seed}, {b.seed}"
+        low, high = (number(bound, pair.stderr).partition(" ")[0] for bound in (pair.low, pair.high))
+        verdict = pair.verdict(a.better)
+        shown = verdict if verdict == "not separable" else f"{a.model} is {verdict}"
+        difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
+        lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
+    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "verdict", ">n"), lines, title)
 
 
 @final
