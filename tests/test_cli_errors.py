@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "argument": (("ls",), ["Missing argument", "models", "see vaebench ls --help"]),
     "too many": (("ls", "models", "more"), ["more", "see vaebench ls --help"]),
     "kind": (("ls", "modles"), ["'modles'", "'models'"]),
-    "board of none": (("board", "show", "cifar10"), ["no leaderboard of 'cifar10'"]),
+    "board of none": (("board", "show", "cifar11"), ["no leaderboard of 'cifar11'", "digits"]),
     "board path": (("board", "csv", "../x"), ["'../x'"]),
     "data": (("data", "get", "mnit"), ["unknown dataset 'mnit'", "did you mean 'mnist'?"]),
     "train out": (("train", "--model", "vae", "--dataset", "digits"), ["Missing option", "--out"]),

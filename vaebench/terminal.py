@@ -95,21 +95,24 @@ def _protocol(fields: Mapping[str, Any]) -> str:
 
 
 def print_group(group: Group) -> None:
-    """One class of a board: ranked columns as "rank. value ± error"."""
-    title = (
-        f"{group.dataset} · {group.metric} v{group.metric_version} · {group.origin} · {_protocol(group.comparability)}"
-    )
-    headings = ["model", ">seed", *(f">{c.name} [{c.unit}]" for c in group.columns)]
+    """One class of a board: ranked columns as "rank. value ± error"; a published one with sources, and why not."""
+    published = group.origin == "published"
+    kind = "published, not ranked" if published else group.origin
+    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {kind} · {_protocol(group.comparability)}"
+    rows = [row for line in group.lines for row in line.rows.values() if published and row.reason]
+    title = "\n".join([title, *sorted({f"{row.column} is {row.reason}" for row in rows})])
+    headings = ["model", *(() if published else (">seed",))]
+    headings += [f">{c.name} [{c.unit}]" if c.unit else f">{c.name}" for c in group.columns]
     lines = []
     for line in group.lines:
-        cells = []
+        cells = [line.model, *(() if published else ("" if line.seed is None else str(line.seed),))]
         for column in group.columns:
             row, rank = line.rows.get(column.name), line.ranks.get(column.name)
             value = "" if row is None else number(row.value, row.stderr) if row.value is not None else row.status
             value += " refuted" if row is not None and row.verified == "refuted" else ""
             cells.append(f"{rank}. {value}" if rank is not None else value)
-        lines.append([line.model, "" if line.seed is None else str(line.seed), *cells])
-    print_table(headings, lines, title)
+        lines.append([*cells, line.source or ""] if published else cells)
+    print_table([*headings, "source"] if published else headings, lines, title)
 
 
 def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:

@@ -26,18 +26,19 @@ def board() -> None:
     """Read leaderboards."""
 
 
-def board_rows(leaderboards: Path, dataset: str) -> "tuple[Path, list[Row]]":
+def board_rows(leaderboards: Path, dataset: str, published: bool = False) -> "tuple[Path, list[Row]]":
     """The folder read from and the rows of one board: of `leaderboards`, else (said on stderr) of the shipped ones.
 
-    UserError, with the boards that there are, where it has no rows.
+    With `published`, also what others have published. UserError, with the boards that there are, where it has no rows.
     """
     from .. import board as boards
+    from .. import published as others
 
     shipped = files.shipped_boards()
     root = leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
-    rows = boards.read(root, dataset)
+    rows = boards.read(root, dataset) + (others.rows(dataset) if published else [])
     if not rows:
-        known = ", ".join(boards.datasets(root)) or "none"
+        known = ", ".join(sorted({*boards.datasets(root), *(others.datasets() if published else ())})) or "none"
         raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
     if root != leaderboards:
         click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
@@ -64,7 +65,7 @@ def _choose(
     words: Mapping[str, str | None],
 ) -> "list[Row]":  # fmt: skip
     """The rows that every filter lets through; UserError with the nearest name, or for the filter that leaves none."""
-    _, rows = board_rows(leaderboards, dataset)
+    _, rows = board_rows(leaderboards, dataset, published=True)
     if metric is not None:
         known = {row.metric for row in rows}
         rows = [row for row in rows if row.metric == metric]
@@ -113,7 +114,8 @@ def show(
 ) -> None:  # fmt: skip
     """Print a board: ranks tie where 95% intervals overlap, and never cross comparability classes.
 
-    Ranks are among the rows that are shown; refuted rows have none.
+    Ranks are among the rows that are shown; refuted rows have none. What others have published stands apart, with its
+    source and, where it cannot be compared, the reason; it is in no file of the leaderboards folder.
     """
     from .. import ranking, terminal
 
@@ -123,7 +125,7 @@ def show(
     if as_json:
         terminal.print_json(ranking.to_json(rows))
         return
-    for group in ranking.table(rows, by=by):
+    for group in sorted(ranking.table(rows, by=by), key=lambda group: (group.metric, group.origin)):
         terminal.print_group(group)
 
 
@@ -135,7 +137,10 @@ def board_csv(
     dataset: str, metric: str | None, protocol: tuple[str, ...], origin: str | None, verified: str | None,
     leaderboards: Path,
 ) -> None:  # fmt: skip
-    """Print a board as CSV: a line for each model and class, standard errors in columns of their own."""
+    """Print a board as CSV: a line for each model and class, standard errors in columns of their own.
+
+    With what others have published; the file <dataset>.csv is `--origin measured`.
+    """
     from .. import ranking
 
     rows = _choose(dataset, leaderboards, metric, protocol, {"origin": origin, "verified": verified})
