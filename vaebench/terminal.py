@@ -23,6 +23,7 @@ from rich.text import Text
 from .comparison import Paired, protocol
 from .ranking import Group
 from .rows import Row
+from .verification import Judgement
 
 WIDTH = 160  # of tables that no terminal shows
 PLACES = 12  # before or behind the point at most, else a number is written with an exponent
@@ -128,6 +129,37 @@ def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
         difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
         lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
     print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "verdict", ">n"), lines, title)
+
+
+def print_judgements(judged: Sequence[Judgement], level: float) -> None:
+    """Rows held against their re-evaluation."""
+    first = judged[0]
+    title = f"{first.row.model} on {first.row.dataset}: rows against seed {first.again.seed}, level {level:g}"
+    lines = []
+    for row, again, test, difference, stderr, p, verdict, note in judged:
+        shown = [number(each.value, each.stderr) if each.value is not None else each.status for each in (row, again)]
+        apart = "" if difference is None else number(difference, stderr)
+        told = f"{verdict}: {note}" if note else verdict
+        lines.append(
+            (row.metric, row.column, str(row.seed), *shown, apart, test, "" if p is None else f"{p:.2g}", told)
+        )
+    headings = ("metric", "column", ">seed", ">row", ">again", ">difference ± its noise", "test", ">p", "verdict")
+    print_table(headings, lines, title)
+
+
+def print_reproduction(found: Sequence[tuple[Row, Row, str]], differs: Sequence[tuple[str, str, str]]) -> None:
+    """Values computed again, and what differs in the environment."""
+    row = found[0][0]
+    lines = [
+        (a.column, "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), verdict)
+        for a, b, verdict in found
+    ]
+    title = f"{row.model} on {row.dataset}: {row.metric}, seed {row.seed}, {row.parameters}"
+    print_table(("column", ">row", ">now", "verdict"), lines, title)
+    if differs:
+        print_table(("environment", "row", "now"), differs)
+    else:
+        stderr().print("the environment is the same")
 
 
 @final
