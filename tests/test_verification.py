@@ -73,6 +73,47 @@ def test_paired_sees_a_fault_that_both_standard_errors_hide() -> None:
     assert {each.verdict for each in judge(runs(np.random.default_rng(2), 10, 0.5, fault=5.0))} == {"refuted"}
 
 
+def few(noise: np.random.Generator, count: int, **changes: Any) -> Evidence:
+    """An honest row whose standard error comes of three repeats, as does its re-evaluation's; `count` more seeds."""
+    means, errors = zip(*((x.mean(), x.std(ddof=1) / 3**0.5) for x in noise.normal(0, 1, (2 + count, 3))), strict=True)
+    a, b = (row(value=float(m), stderr=float(e), n=3, **changes) for m, e in zip(means[:2], errors[:2], strict=True))
+    return Evidence(a, dataclasses.replace(b, seed=1000), None, tuple(map(float, means[2:])))
+
+
+def test_more_seeds_keep_the_level_where_a_standard_error_comes_of_few_repeats() -> None:
+    noise = np.random.default_rng(3)
+    repeats, level = 3000, 0.02
+    found = [few(noise, 5) for _ in range(repeats)]
+    alone = sum(judge([each._replace(repeats=())], level)[0].verdict == "refuted" for each in found) / repeats
+    assert alone > 3 * level  # three repeats are too few for a normal law
+    confirmed = sum(judge([each], level)[0].verdict == "refuted" for each in found) / repeats
+    assert confirmed < level
+    for each in found[:50]:
+        false = dataclasses.replace(each.row, value=20.0, stderr=0.5)
+        (caught,) = judge([each._replace(row=false)], level)
+        assert (caught.test, caught.verdict, caught.note) == ("repeated", "refuted", "against 5 more seeds")
+
+
+def test_more_seeds_are_student_s_test_and_decide_on_tolerance_too() -> None:
+    from scipy.stats import ttest_ind
+
+    seeds = (1.0, 1.2, 0.9, 1.1)
+    evidence = two(3.0, 1.0, stderr=None, bound="estimate", n=0)._replace(repeats=seeds)
+    (found,) = judge([evidence])
+    assert (found.test, found.verdict) == ("repeated", "refuted")
+    assert found.difference == pytest.approx(3 - 1.05)
+    expected = ttest_ind([3.0 - 3e-5], seeds).pvalue  # one against four: the same pooled variance
+    assert found.p == pytest.approx(expected, rel=1e-6)
+    wide = two(3.0, 1.0, stderr=None, bound="estimate")._replace(repeats=(1.0, 3.5, 2.0, 0.5))
+    assert judge([wide])[0].verdict == "verified"
+    one = two(3.0, 1.0, stderr=None, bound="estimate")._replace(repeats=(1.0,))
+    assert (judge([one])[0].test, judge([one])[0].verdict) == ("tolerance", "refuted")  # one seed has no spread
+    exact = two(3.0, 1.0, stderr=None, bound="exact")._replace(repeats=(1.0, 3.5))
+    assert judge([exact])[0].test == "exact"
+    paired = runs(np.random.default_rng(2), 10, 0.5, fault=0.2)[0]._replace(repeats=(0.0, 200.0))
+    assert (judge([paired])[0].test, judge([paired])[0].verdict) == ("paired", "refuted")
+
+
 def test_holm_is_holm() -> None:
     """p = .010, .013, .030, .040 at level .05: .010 <= .05 / 4 and .013 <= .05 / 3, but .030 > .05 / 2 ends it."""
     from scipy.stats import norm

@@ -73,7 +73,10 @@ def test_a_false_row_is_refuted_and_loses_its_rank(measured: Path, vaebench: Inv
     change(measured, "bpd", value=1.9)
     result = vaebench(*VERIFY, measured, "--json")
     assert result.exit_code == 1
+    assert "confirming likelihood bpd, likelihood rate with seeds 1001 to 1005" in result.stderr
     verdicts = {each["column"]: each["verdict"] for each in json.loads(result.stdout)}
+    assert {each["test"] for each in json.loads(result.stdout) if each["verdict"] == "refuted"} == {"repeated"}
+    assert {row.seed for row in board.read(measured, "digits")} == {0, 1000}
     assert {column for column, verdict in verdicts.items() if verdict == "refuted"} == {"rate", "bpd"}
     assert {column: row.verified for column, row in stored(measured).items()} == verdicts
     assert stored(measured, 1000)["bpd"].verified == "unverified"
@@ -119,6 +122,22 @@ def test_columns_without_a_standard_error(
     assert result.exit_code == 1
     found = {each["column"]: (each["test"], each["verdict"], each["p"]) for each in json.loads(result.stdout)}
     assert found == {"one": ("combined", "verified", 1.0), "two": ("exact", "refuted", None)}
+
+
+def test_a_wrong_standard_error_alone_does_not_refute(
+    quick: Args, plant: Callable[..., None], vaebench: Invoke, boards: Path
+) -> None:
+    """The metric's values vary by 1 from seed to seed, and it claims a tenth of that."""
+    plant("odd", "yield Measurement('two', float((run._seed * 7919) % 13), 0.1, 360)")
+    assert vaebench(*quick, "--metric", "odd").exit_code == 0
+    result = vaebench(*VERIFY, boards, "--metric", "odd", "--json", "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "confirming odd two with seeds 1001 to 1005\n")
+    assert {each["column"]: each["test"] for each in json.loads(result.stdout)} == {
+        "one": "combined",
+        "two": "repeated",
+    }
+    result = vaebench(*VERIFY, boards, "--metric", "odd", "--json", "--dry-run", "--confirm", 0)
+    assert (result.exit_code, result.stderr) == (1, "")
 
 
 def test_a_re_evaluation_that_fails_gives_no_verdict(

@@ -8,11 +8,14 @@ A row is evaluated again with another seed, and each column is tested: is the di
 - *Combined*, where both have a standard error: the difference against sqrt(se_a^2 + se_b^2). Where the errors are over
   a fixed set of examples, both runs share the error of which examples were drawn, so an honest row differs by far less:
   the test then refutes an honest row less often than the level says, and misses small errors. Where the errors are over
-  independent draws (of a prior, say), it holds as far as the normal law does for them; an error that comes of few
-  repeats has heavier tails. One much larger than the re-run's is not believed: it counts `INFLATED` times that at most.
+  independent draws (of a prior, say), it holds as far as the normal law does for them, and not where an error comes of
+  few repeats. One much larger than the re-run's is not believed: it counts `INFLATED` times that at most.
 - *Exact*, for a column without a standard error whose bound is `exact`: equal but for rounding.
 - *Tolerance*, for any other column without a standard error: within a stated part of the larger value. This is no test:
   it has no level.
+- *Repeated*: what the combined test or the tolerance would refute is evaluated with r more seeds w_1 ... w_r, and only
+  refuted where their spread s does not explain it either: t = (a - mean w) / (s sqrt(1 + 1/r)), with r - 1 degrees of
+  freedom. This needs no standard error at all; the larger of the two p-values counts.
 
 The p-values of all tested columns are corrected together by Holm's method, which holds whatever their dependence (bpd
 is nll in other units): an honest set of rows has any row refuted with a chance of at most `level`.
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 from .comparison import paired
 from .rows import Row
 
-Kind = Literal["paired", "combined", "exact", "tolerance", "none"]
+Kind = Literal["paired", "combined", "exact", "tolerance", "repeated", "none"]
 Verdict = Literal["verified", "refuted", "unverified"]
 LEVEL = 0.01
 TOLERANCE = 0.05
@@ -38,11 +41,12 @@ ROUNDING = 1e-5
 
 
 class Evidence(NamedTuple):
-    """A stored row, its re-evaluation, and the per-example values of both where both are kept."""
+    """A stored row, its re-evaluation, per-example values of both where both are kept, and values of more seeds."""
 
     row: Row
     again: Row
     values: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    repeats: tuple[float, ...] = ()
 
 
 class Judgement(NamedTuple):
@@ -88,9 +92,32 @@ def _p_value(difference: float, stderr: float) -> float:
     return math.erfc(difference / stderr / math.sqrt(2))
 
 
+def _repeated_p_value(value: float, repeats: Sequence[float], near: float) -> tuple[float, float]:
+    """The standard error of value - mean(repeats) by the spread of the repeats, and the p-value by Student's law."""
+    from scipy.stats import t
+
+    count = len(repeats)
+    stderr = float(np.std(repeats, ddof=1)) * math.sqrt(1 + 1 / count)
+    excess = max(0.0, abs(value - float(np.mean(repeats))) - near)
+    if excess == 0 or stderr == 0:
+        return stderr, float(excess == 0)
+    return stderr, float(2 * t.sf(excess / stderr, count - 1))
+
+
 def _tested(found: Evidence, tolerance: float) -> Judgement:
     """The judgement before correction: p-values stand with the verdict `unverified`."""
-    row, again, values = found
+    first = _once(found, tolerance)
+    if found.row.value is None or len(found.repeats) < 2 or first.test not in ("combined", "tolerance"):
+        return first
+    stderr, p = _repeated_p_value(found.row.value, found.repeats, rounding(found.row, found.again))
+    difference = found.row.value - float(np.mean(found.repeats))
+    p = p if first.p is None else max(p, first.p)
+    note = f"against {len(found.repeats)} more seeds"
+    return first._replace(test="repeated", difference=difference, stderr=stderr, p=p, verdict="unverified", note=note)
+
+
+def _once(found: Evidence, tolerance: float) -> Judgement:
+    row, again, values = found.row, found.again, found.values
     if row.value is None or again.value is None:
         note = f"{again.status}: {again.reason}" if again.value is None else f"the row is {row.status}"
         return Judgement(row, again, "none", None, None, None, "unverified", note)

@@ -1,34 +1,29 @@
 """vaebench verify and vaebench reproduce: rows measured again."""
 
 import dataclasses
-import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from .. import card as cards
 from .. import files, plugins
-from ..card import Card
 from ..errors import DataError, UserError, unknown
+from .again import bench_for, measure_again, metric_of, runs_of, stored_rows
 from .board import class_option, of_class
 from .common import (
     as_json_option,
     boards_option,
     complete,
     data_option,
-    find_card,
-    load_dataset,
     options,
-    torch_device,
 )
 
 if TYPE_CHECKING:
-    from ..data import Dataset
-    from ..metric import Metric
     from ..rows import Row
+    from ..verification import Evidence
 
 arguments = options(
     click.argument("model", shell_complete=complete(lambda: sorted({name for _, name in cards.ids()}))),
@@ -41,109 +36,22 @@ subject_options = options(
 )
 
 
-def _stored(leaderboards: Path, model: str, dataset: str, metric: str | None) -> "list[Row]":
-    """The measured rows of a model that have a value; UserError, with what there is, where there are none."""
-    from .. import board
+def _evidence(row: "Row", again: "Iterable[Row]", leaderboards: Path, kept: Path) -> "Evidence":
+    """A row beside the one of its column in `again`, with the values of both where both are kept and not stale."""
+    from .. import values
+    from ..verification import Evidence
 
-    every = [row for row in board.read(leaderboards, dataset) if row.origin == "measured"]
-    rows = [row for row in every if row.model == model]
-    if not rows:
-        raise UserError(
-            f"the board of {dataset!r} in {leaderboards}: {unknown('model', model, {r.model for r in every})}"
-        )
-    if metric is not None and metric not in (names := {row.metric for row in rows}):
-        raise UserError(f"{model} on {dataset}: {unknown('metric', metric, names)}")
-    rows = [row for row in rows if row.status == "ok" and metric in (None, row.metric)]
-    if not rows:
-        raise UserError(
-            f"{model} on {dataset} has no row with a value; vaebench run --model {model} --dataset {dataset}"
-        )
-    return rows
-
-
-class _Bench(NamedTuple):
-    """What rows are measured again with."""
-
-    card: Card
-    weights: Path
-    content: "Dataset"
-    data: Path
-
-
-def _bench(
-    model: str, dataset: str, card: Path | None, checkpoint: Path | None, data: Path | None, rows: "Sequence[Row]"
-) -> _Bench:
-    """The weights and data that `rows` were measured on; UserError where they are others."""
-    found = find_card(None if card else model, dataset, card)
-    if found.name != model:
-        raise UserError(f"card {card} is of {found.name}, not of {model}; give the card of {model}")
-    weights = checkpoint or found.weights_path()
-    sha256, content = files.sha256(weights), load_dataset(dataset, data)
-    for row in rows:
-        for what, old, new in (
-            ("weights", row.weights_sha256, sha256),
-            ("data", row.data_fingerprint, content.fingerprint),
-        ):
-            if old != new:
-                raise UserError(
-                    f"{row.metric} of {model} was measured on {what} {str(old)[:12]}, not {new[:12]}; run it again"
-                )
-    return _Bench(found, weights, content, data or files.default_data())
-
-
-def _metric(row: "Row") -> "Metric":
-    """The metric as the row's parameters say. UserError where the version here is another."""
-    presets = plugins.load("metrics", row.metric)
-    kind = type(presets["standard"])  # type: ignore[index]
-    if kind.version != row.metric_version:
-        raise UserError(f"{row.metric} is of version {row.metric_version}, here is {kind.version}; run it again")
-    built: Metric = cards.build(kind, json.loads(row.parameters), f"{row.metric} of the stored row")
-    return built
-
-
-def _measure(
-    bench: _Bench, row: "Row", seed: int, device: str, batch_size: int | None, kept: Path, journal: bool, debug: bool
-) -> "list[Row]":
-    """The rows that the run behind `row` gives with `seed`; what it keeps is written below `kept`."""
-    import torch
-
-    from .. import loading, metric_run, runner, terminal
-    from ..journal import Journal
-    from ..resources import Folder
-
-    dtype = getattr(torch, row.dtype or "float32")
-    settings = metric_run.Settings(torch_device(device), dtype, batch_size)
-    network = loading.build_model(bench.card, bench.content.space)
-    loading.load_weights(network, bench.weights)
-    architecture = loading.architecture(bench.card)
-    subject = metric_run.Subject(bench.card.name, network, architecture, files.sha256(bench.weights))
-    resources = Folder(bench.data, bench.content, settings.device, dtype)
-
-    def keep(metric: str, name: str, content: bytes) -> None:
-        files.write_atomic(kept / row.dataset / row.model / metric / name, content)
-
-    with terminal.Bar(debug) as bar:
-        (found,) = runner.evaluate(
-            subject,
-            bench.content,
-            {row.metric: _metric(row)},
-            seed=seed,
-            settings=settings,
-            journal=Journal(files.cache() / "journal") if journal else None,
-            progress=bar,
-            surroundings=metric_run.Surroundings(resources, keep, {}),
-        )
-    return found
-
-
-def _runs(rows: "Iterable[Row]", *, by_seed: bool) -> "list[list[Row]]":
-    """Rows by the run that gave them, or by the protocol that did whatever its seed, sorted."""
-    runs: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        seed = row.seed if by_seed else None
-        key = (row.metric, row.split, row.parameters, row.comparability, row.metric_version, row.dtype, seed)
-        runs.setdefault(key, []).append(row)
-    return [runs[key] for key in sorted(runs, key=str)]
+    other = next((each for each in again if each.column == row.column), None)
+    if other is None:
+        raise UserError(f"{row.metric} gives no {row.column} any more; run it again")
+    if not values.path(leaderboards, row).is_file() or other.status != "ok":
+        return Evidence(row, other)
+    try:
+        return Evidence(row, other, (values.read(leaderboards, row), values.read(kept, other)))
+    except DataError as error:
+        if "holds no" not in str(error):
+            click.echo(f"not used: {error}", err=True)
+        return Evidence(row, other)
 
 
 @click.command()
@@ -154,6 +62,8 @@ def _runs(rows: "Iterable[Row]", *, by_seed: bool) -> "list[list[Row]]":
 @click.option("--tolerance", type=click.FloatRange(0), default=0.05, show_default=True,
               help="Relative, for estimates that have no standard error.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True, help="Of the re-evaluation.")
+@click.option("--confirm", type=click.IntRange(min=0), default=5, show_default=True,
+              help="Further seeds to evaluate before a row is refuted; 0 or 1: none.")  # fmt: skip
 @subject_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
@@ -162,51 +72,59 @@ def _runs(rows: "Iterable[Row]", *, by_seed: bool) -> "list[list[Row]]":
 @click.pass_context
 def verify(
     ctx: click.Context, model: str, dataset: str, metric: str | None, level: float, tolerance: float, seed: int,
-    card: Path | None, checkpoint: Path | None, data: Path | None, device: str, batch_size: int | None, dry_run: bool,
-    leaderboards: Path, as_json: bool,
+    confirm: int, card: Path | None, checkpoint: Path | None, data: Path | None, device: str, batch_size: int | None,
+    dry_run: bool, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate a model again with another seed; its rows become verified or refuted.
 
     A row is refuted where it differs from its re-evaluation by more than their noise: of each example's difference
     where per-example values are kept (the sharper test), else of both standard errors combined, corrected for the
     number of columns by Holm's method. Exact columns must be equal but for rounding; estimates without a standard error
-    are held to --tolerance. The re-evaluation stays on the board as rows of its seed. Exit code 1 where a row is not
-    verified.
+    are held to --tolerance. What would be refuted by standard errors or tolerance is first evaluated with --confirm
+    more seeds, whose spread then decides. The re-evaluation stays on the board as rows of its seed. Exit code 1 where a
+    row is not verified.
     """
-    from .. import board, terminal, values, verification
+    from .. import board, terminal, verification
+    from ..rows import Row
 
-    rows = [row for row in _stored(leaderboards, model, dataset, metric) if row.seed != seed]
+    rows = [row for row in stored_rows(leaderboards, model, dataset, metric) if row.seed != seed]
     if not rows:
         raise UserError(f"{model} on {dataset} has rows of seed {seed} only; give another --seed")
     files.check_writable(leaderboards / dataset)
-    bench = _bench(model, dataset, card, checkpoint, data, rows)
+    bench = bench_for(model, dataset, card, checkpoint, data, rows)
     for row in rows:
-        _metric(row)
-    evidence, again = [], []
+        metric_of(row)
+    debug = bool(ctx.find_root().params["debug"])
+    evidence, again = list[verification.Evidence](), list[Row]()
     with tempfile.TemporaryDirectory() as folder:
-        for protocol in _runs(rows, by_seed=False):
-            debug = bool(ctx.find_root().params["debug"])
-            new = _measure(bench, protocol[0], seed, device, batch_size, Path(folder), True, debug)
+
+        def measure(row: Row, seed: int) -> list[Row]:
+            return measure_again(bench, row, seed, device, batch_size, Path(folder), True, debug)
+
+        for protocol in runs_of(rows, by_seed=False):
+            new = measure(protocol[0], seed)
             again += new
-            columns = {row.column: row for row in new}
-            for row in protocol:
-                if (other := columns.get(row.column)) is None:
-                    raise UserError(f"{row.metric} gives no {row.column} any more; run it again")
-                both = None
-                if values.path(leaderboards, row).is_file() and other.status == "ok":
-                    try:
-                        both = values.read(leaderboards, row), values.read(Path(folder), other)
-                    except DataError as error:
-                        if "holds no" not in str(error):
-                            click.echo(f"not used: {error}", err=True)
-                evidence.append(verification.Evidence(row, other, both))
-    judged = verification.judge(evidence, level, tolerance)
+            evidence += [_evidence(row, new, leaderboards, Path(folder)) for row in protocol]
+        judged = verification.judge(evidence, level, tolerance)
+        doubted = [each.row for each in judged if each.verdict == "refuted" and each.test in ("combined", "tolerance")]
+        if doubted and confirm > 1:
+            seeds = range(seed + 1, seed + 1 + confirm)
+            told = ", ".join(sorted({f"{row.metric} {row.column}" for row in doubted}))
+            click.echo(f"confirming {told} with seeds {seeds[0]} to {seeds[-1]}", err=True)
+            for protocol in runs_of(doubted, by_seed=False):
+                found = [{row.column: row.value for row in measure(protocol[0], other)} for other in seeds]
+                for place, each in enumerate(evidence):
+                    if each.row in protocol:
+                        values = [run.get(each.row.column) for run in found]
+                        evidence[place] = each._replace(repeats=tuple(v for v in values if v is not None))
+            judged = verification.judge(evidence, level, tolerance)
     if not dry_run:
         verified = {each.again.identity for each in judged if each.verdict == "verified"}
         marked = [
             dataclasses.replace(each.row, verified=each.verdict) for each in judged if each.verdict != "unverified"
         ]
-        marked += [dataclasses.replace(r, verified="verified") if r.identity in verified else r for r in again]
+        kept = [row for row in again if row.status == "ok"]
+        marked += [dataclasses.replace(row, verified="verified") if row.identity in verified else row for row in kept]
         board.write(leaderboards, marked)
         click.echo(f"written to {leaderboards / dataset / model}.parquet", err=True)
     if as_json:
@@ -238,23 +156,23 @@ def reproduce(
     """
     from .. import terminal, verification
 
-    rows = _stored(leaderboards, model, dataset, metric)
+    rows = stored_rows(leaderboards, model, dataset, metric)
     for text in protocol:
         rows = of_class(dataset, rows, text)
     if seed is not None and not (rows := [row for row in rows if row.seed == seed]):
         raise UserError(f"{model} on {dataset} has no such row of seed {seed}; leave --seed out to see which there are")
     if column is not None and not any(row.column == column for row in rows):
         raise UserError(f"{model} on {dataset}: {unknown('column', column, {row.column for row in rows})}")
-    runs = _runs([row for row in rows if column in (None, row.column)], by_seed=True)
+    runs = runs_of([row for row in rows if column in (None, row.column)], by_seed=True)
     if len(runs) > 1:
         told = "; ".join(f"{run[0].metric}, seed {run[0].seed}, {run[0].parameters}" for run in runs)
         raise UserError(f"{len(runs)} runs fit: {told}; choose one with --metric, --seed or --class FIELD=VALUE")
     (run,) = runs
-    bench = _bench(model, dataset, card, checkpoint, data, run)
+    bench = bench_for(model, dataset, card, checkpoint, data, run)
     own = {"cpu": "cpu", "mps": "mps"}.get(run[0].device or "cpu", "cuda")
     with tempfile.TemporaryDirectory() as folder:
         debug = bool(ctx.find_root().params["debug"])
-        new = _measure(bench, run[0], run[0].seed or 0, device or own, None, Path(folder), False, debug)
+        new = measure_again(bench, run[0], run[0].seed or 0, device or own, None, Path(folder), False, debug)
     columns = {row.column: row for row in new}
     pairs = [(row, columns[row.column]) for row in run if row.column in columns]
     if len(pairs) < len(run):
