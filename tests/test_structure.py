@@ -45,8 +45,8 @@ MAY_NOT = {
     "training": {"cli", "commands", "runner", "checks", "board", "metrics", "adapters", "datasets"},
 }
 NO_TORCH = [
-    "card", "plugins", "board", "rows", "ranking", "published", "values", "comparison", "verification", "journal",
-    "files", "errors", "terminal", "cli",
+    "card", "plugins", "board", "rows", "ranking", "published", "values", "comparison", "verification", "export",
+    "journal", "files", "errors", "terminal", "cli",
 ]  # fmt: skip
 
 
