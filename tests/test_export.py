@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import io
 import json
 import re
 from collections.abc import Callable
@@ -67,9 +68,9 @@ scalars = st.one_of(
 )
 keys = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
 maps = st.recursive(
-    st.dictionaries(keys, scalars, min_size=1).map(lambda d: {"k": 1, **d}),
+    st.dictionaries(keys, scalars, min_size=1).map(lambda d: {**d, "k": 1}),
     lambda inner: st.dictionaries(keys, scalars | inner | st.lists(inner, min_size=1, max_size=3), max_size=3).map(
-        lambda d: {"k": 1, **d}
+        lambda d: {**d, "k": 1}
     ),
     max_leaves=12,
 )
@@ -87,7 +88,7 @@ def test_yaml_holds_what_it_was_given(value: dict[str, Any]) -> None:
     ("value", "text"), [(1e-05, "1.0e-05"), (1e22, "1.0e+22"), (1.5e-7, "1.5e-07"), (-2.0, "-2.0")]
 )
 def test_a_number_has_a_point_where_yaml_needs_one(value: float, text: str) -> None:
-    assert export.to_yaml({"a": value}) == f"a: {text}\n"
+    assert export.to_yaml({"a": value, "b": {}, "c": {"d": None}, "e": []}) == f"a: {text}\nb: {{}}\nc: {{}}\ne: []\n"
     assert json.loads(text) == value
 
 
@@ -120,7 +121,7 @@ def test_model_index_states_results_by_dataset_and_split() -> None:
 def test_json_lines_are_the_rows() -> None:
     lines = export.json_lines(ROWS).splitlines()
     assert [json.loads(line) for line in lines] == ranking.to_json(ROWS)
-    frame = pd.read_json(pd.io.common.StringIO("\n".join(lines)), lines=True)
+    frame = pd.read_json(io.StringIO("\n".join(lines)), lines=True)
     assert list(frame["column"]) == [each.column for each in ROWS]
 
 

@@ -76,8 +76,9 @@ def to_yaml(value: Mapping[str, Any], indent: int = 0) -> str:
     for key, entry in value.items():
         pad = "  " * indent
         if isinstance(entry, Mapping):
-            lines.append(f"{pad}{key}:\n{to_yaml(entry, indent + 1)}")
-        elif isinstance(entry, list) and all(isinstance(item, Mapping) for item in entry):
+            text = to_yaml(entry, indent + 1)
+            lines.append(f"{pad}{key}:\n{text}" if text else f"{pad}{key}: {{}}\n")
+        elif isinstance(entry, list) and entry and all(isinstance(item, Mapping) for item in entry):
             lines.append(f"{pad}{key}:\n")
             for item in entry:
                 text = to_yaml(item, indent + 1)
