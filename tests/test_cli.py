@@ -25,8 +25,8 @@ Invoke = Callable[..., Result]
 WriteCard = Callable[..., Path]
 Args = tuple[object, ...]
 VERBS: list[tuple[str, ...]] = [
-    (), ("run",), ("train",), ("ls",), ("board",), ("board", "show"), ("board", "csv"), ("data",), ("data", "ls"),
-    ("data", "get"), ("selftest",), ("check",),
+    (), ("run",), ("train",), ("ls",), ("board",), ("board", "show"), ("board", "csv"), ("board", "diff"),
+    ("verify",), ("reproduce",), ("export",), ("data",), ("data", "ls"), ("data", "get"), ("selftest",), ("check",),
 ]  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_a_second_run_leaves_every_byte(more: Args, quick: Args, vaebench: Invok
     before = _hashes(boards)
     assert vaebench(*quick, *more).exit_code == 0
     assert _hashes(boards) == before
-    assert len(before) == 2
+    assert len(before) == 3  # Parquet, CSV, and the values of each image
 
 
 def test_presets_differ_in_samples_alone() -> None:

@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "argument": (("ls",), ["Missing argument", "models", "see vaebench ls --help"]),
     "too many": (("ls", "models", "more"), ["more", "see vaebench ls --help"]),
     "kind": (("ls", "modles"), ["'modles'", "'models'"]),
-    "board of none": (("board", "show", "cifar10"), ["no leaderboard of 'cifar10'"]),
+    "board of none": (("board", "show", "cifar11"), ["no leaderboard of 'cifar11'", "digits"]),
     "board path": (("board", "csv", "../x"), ["'../x'"]),
     "data": (("data", "get", "mnit"), ["unknown dataset 'mnit'", "did you mean 'mnist'?"]),
     "train out": (("train", "--model", "vae", "--dataset", "digits"), ["Missing option", "--out"]),
@@ -263,7 +263,7 @@ def board_bytes(quick: Args, vaebench: Invoke, boards: Path) -> Callable[[], dic
         return {str(path.relative_to(boards)): path.read_bytes() for path in boards.rglob("*") if path.is_file()}
 
     assert vaebench(*quick).exit_code == 0
-    assert sorted(read()) == ["digits.csv", "digits/vae.parquet"]
+    assert [name for name in sorted(read()) if "values-" not in name] == ["digits.csv", "digits/vae.parquet"]
     return read
 
 

@@ -13,10 +13,12 @@ from . import __version__
 from .commands.board import board
 from .commands.check import check, selftest
 from .commands.data import data
+from .commands.export import export
 from .commands.import_ import import_
 from .commands.ls import ls
 from .commands.run import run
 from .commands.train import train
+from .commands.verify import reproduce, verify
 from .errors import DataError, UserError
 
 EXIT_CODES = """\b
@@ -74,5 +76,5 @@ def main(debug: bool) -> None:
     """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
 
 
-for command in (run, train, ls, board, data, import_, selftest, check):
+for command in (run, train, ls, board, verify, reproduce, export, data, import_, selftest, check):
     main.add_command(command)

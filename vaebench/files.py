@@ -82,3 +82,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def write_changed(path: Path, content: bytes) -> None:
+    """`write_atomic`, but a file that holds `content` already is left untouched."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomic(path, content)

@@ -156,6 +156,13 @@ class Run(Protocol):
         """Keep `content` as the file `name` beside the rows: a picture, or per-example values."""
         ...
 
+    def keep_values(self, values: Mapping[str, Tensor]) -> None:
+        """Keep per-example values of the metric's split, in its order: by column, each (N,) with the column's mean.
+
+        Two models can then be compared example by example. A second call takes the place of the first.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Metric(ABC):

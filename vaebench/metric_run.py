@@ -20,6 +20,8 @@ from .functional.random import derive
 from .journal import BlockKey, Journal
 from .metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
 from .model import LatentVariableModel
+from .values import encode
+from .values import name as file_name
 
 DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
 
@@ -134,6 +136,23 @@ class MetricRun:
 
     def keep(self, name: str, content: bytes) -> None:
         self._around.keep(self._name, name, content)
+
+    def keep_values(self, values: Mapping[str, Tensor]) -> None:
+        fields = parameters(self._metric)
+        about = {
+            "model": self._subject.name,
+            "weights_sha256": self._subject.weights_sha256,
+            "dataset": self._dataset.name,
+            "data_fingerprint": self._dataset.fingerprint,
+            "split": self._metric.split,
+            "metric": self._name,
+            "metric_version": self._metric.version,
+            "parameters": fields,
+            "seed": self._seed,
+            "dtype": str(self._settings.dtype).removeprefix("torch."),
+        }
+        content = encode({column: value.cpu().numpy() for column, value in values.items()}, about)
+        self.keep(file_name(fields, self._seed), content)
 
     @property
     def device(self) -> torch.device:

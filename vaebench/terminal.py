@@ -3,7 +3,7 @@
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, final
 
@@ -20,8 +20,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from .comparison import Paired, protocol
 from .ranking import Group
 from .rows import Row
+from .verification import Judgement
 
 WIDTH = 160  # of tables that no terminal shows
 PLACES = 12  # before or behind the point at most, else a number is written with an exponent
@@ -89,21 +91,75 @@ def _direction(better: str) -> str:
     return {"lower": "lower", "higher": "higher"}.get(better, "")
 
 
+def _protocol(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(fields.items()) if value is not None)
+
+
 def print_group(group: Group) -> None:
-    """One class of a board: ranked columns as "rank. value ± error"."""
-    shown = {k: v for k, v in group.comparability.items() if v is not None}
-    protocol = ", ".join(f"{key} {value}" for key, value in sorted(shown.items()))
-    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {group.origin} · {protocol}"
-    headings = ["model", ">seed", *(f">{c.name} [{c.unit}]" for c in group.columns)]
+    """One class of a board: ranked columns as "rank. value ± error"; a published one with sources, and why not."""
+    published = group.origin == "published"
+    kind = "published, not ranked" if published else group.origin
+    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {kind} · {_protocol(group.comparability)}"
+    rows = [row for line in group.lines for row in line.rows.values() if published and row.reason]
+    title = "\n".join([title, *sorted({f"{row.column} is {row.reason}" for row in rows})])
+    headings = ["model", *(() if published else (">seed",))]
+    headings += [f">{c.name} [{c.unit}]" if c.unit else f">{c.name}" for c in group.columns]
     lines = []
     for line in group.lines:
-        cells = []
+        cells = [line.model, *(() if published else ("" if line.seed is None else str(line.seed),))]
         for column in group.columns:
             row, rank = line.rows.get(column.name), line.ranks.get(column.name)
             value = "" if row is None else number(row.value, row.stderr) if row.value is not None else row.status
+            value += " refuted" if row is not None and row.verified == "refuted" else ""
             cells.append(f"{rank}. {value}" if rank is not None else value)
-        lines.append([line.model, "" if line.seed is None else str(line.seed), *cells])
+        lines.append([*cells, line.source or ""] if published else cells)
+    print_table([*headings, "source"] if published else headings, lines, title)
+
+
+def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
+    """Paired comparisons of two models: a line for each class."""
+    first, second, _ = found[0]
+    title = f"{first.model} minus {second.model} on {first.dataset}, {first.column}: {first.better} is better"
+    lines = []
+    for a, b, pair in found:
+        seeds = str(a.seed) if a.seed == b.seed else f"{a.seed}, {b.seed}"
+        low, high = (number(bound, pair.stderr).partition(" ")[0] for bound in (pair.low, pair.high))
+        verdict = pair.verdict(a.better)
+        shown = verdict if verdict == "not separable" else f"{a.model} is {verdict}"
+        difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
+        lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
+    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "verdict", ">n"), lines, title)
+
+
+def print_judgements(judged: Sequence[Judgement], level: float) -> None:
+    """Rows held against their re-evaluation."""
+    first = judged[0]
+    title = f"{first.row.model} on {first.row.dataset}: rows against seed {first.again.seed}, level {level:g}"
+    lines = []
+    for row, again, test, difference, stderr, p, verdict, note in judged:
+        shown = [number(each.value, each.stderr) if each.value is not None else each.status for each in (row, again)]
+        apart = "" if difference is None else number(difference, stderr)
+        told = f"{verdict}: {note}" if note else verdict
+        lines.append(
+            (row.metric, row.column, str(row.seed), *shown, apart, test, "" if p is None else f"{p:.2g}", told)
+        )
+    headings = ("metric", "column", ">seed", ">row", ">again", ">difference ± its noise", "test", ">p", "verdict")
     print_table(headings, lines, title)
+
+
+def print_reproduction(found: Sequence[tuple[Row, Row, str]], differs: Sequence[tuple[str, str, str]]) -> None:
+    """Values computed again, and what differs in the environment."""
+    row = found[0][0]
+    lines = [
+        (a.column, "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), verdict)
+        for a, b, verdict in found
+    ]
+    title = f"{row.model} on {row.dataset}: {row.metric}, seed {row.seed}, {row.parameters}"
+    print_table(("column", ">row", ">now", "verdict"), lines, title)
+    if differs:
+        print_table(("environment", "row", "now"), differs)
+    else:
+        stderr().print("the environment is the same")
 
 
 @final

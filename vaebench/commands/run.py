@@ -107,8 +107,10 @@ def run(
         data or files.default_data(), content, settings.device, settings.dtype, None, weights, trajectory
     )
 
+    kept: dict[Path, bytes] = {}  # written once the rows are: a file without its row would be stale
+
     def keep(metric: str, name: str, content: bytes) -> None:
-        files.write_atomic(leaderboards / found.dataset / found.name / metric / name, content)
+        kept[leaderboards / found.dataset / found.name / metric / name] = content
 
     around = metric_run.Surroundings(resources, keep, {})
     journal = None if fresh else Journal(files.cache() / "journal")
@@ -126,6 +128,10 @@ def run(
         ):
             board.write(leaderboards, finished)
             rows += finished
+            for path, file in kept.items():
+                if any(row.status == "ok" for row in finished):
+                    files.write_changed(path, file)
+            kept.clear()
     if as_json:
         terminal.print_json(ranking.to_json(rows))
     else:

@@ -45,7 +45,8 @@ class Likelihood(Metric):
     """-L_K on `split` with exactly `samples` = K draws of q(z|x) per image; PROTOCOLS decision 5.
 
     A dynamically binarised split is read `repeats` times and each image's values averaged; standard errors are over
-    images. bits/dim = nats / (D ln 2), only for masses. Source: Burda et al. 2016, equation 8.
+    images. bits/dim = nats / (D ln 2), only for masses. Each image's NLL and ELBO are kept beside the rows.
+    Source: Burda et al. 2016, equation 8.
     """
 
     samples: int = 1000
@@ -77,12 +78,14 @@ class Likelihood(Metric):
         repeats = self.repeats if split.binarise else 1
         function = partial(score, model=model, samples=self.samples, rows=rows)
         values = run.map(function, split, repeats=repeats, batch=max(1, rows // self.samples))
+        values = {name: value.reshape(repeats, len(split)).mean(0) for name, value in values.items()}
         for name, value in values.items():
-            mean, stderr = mean_stderr(value.reshape(repeats, len(split)).mean(0))
+            mean, stderr = mean_stderr(value)
             yield Measurement(name, mean, stderr, len(split))
             if name == "nll" and dataset.space.measure == "pmf":
                 unit = dataset.space.dims * math.log(2)
                 yield Measurement("bpd", mean / unit, None if stderr is None else stderr / unit, len(split))
+        run.keep_values({name: values[name] for name in ("nll", "elbo")})
 
 
 plugin = {"quick": Likelihood(samples=100), "standard": Likelihood(), "paper": Likelihood(samples=5000)}
