@@ -55,7 +55,18 @@ def _wait(process: subprocess.Popen[str], until: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-LONG = ("run", "--model", "vae", "--dataset", "digits", "--set", "likelihood.split=train", "--set")
+LONG = (
+    "run",
+    "--model",
+    "vae",
+    "--dataset",
+    "digits",
+    "--metric",
+    "likelihood",
+    "--set",
+    "likelihood.split=train",
+    "--set",
+)
 
 
 @pytest.fixture
