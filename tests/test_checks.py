@@ -45,6 +45,7 @@ SPACES = [
     ("discretised-logistic-mixture", pmf(32, 1, 4, 4)),
     ("discretised-logistic-mixture", pmf(256, 3, 4, 4)),
     ("gaussian", Space((1, 4, 4), None, "density")),
+    ("fixed-gaussian", Space((1, 4, 4), None, "density")),
 ]
 
 

@@ -27,7 +27,7 @@ DISCRETE = [
     ("discretised-logistic-mixture", 3, 2),
     ("discretised-logistic-mixture", 3, 5),
 ]
-FAMILIES = [("gaussian", 1, None), *DISCRETE]
+FAMILIES = [("gaussian", 1, None), ("fixed-gaussian", 1, None), *DISCRETE]
 
 
 def channels(family: str, colours: int, levels: int | None) -> int:
@@ -155,6 +155,17 @@ def inputs(levels: int | None, *shape: int) -> Tensor:
     return torch.randint(0, levels, shape, generator=generator).to(torch.uint8)
 
 
+def test_fixed_gaussian_is_torchs() -> None:
+    raw, x = outputs("fixed-gaussian", 1, None, 3, 4), torch.randn(4, 1, 1, 1)
+    found = LIKELIHOODS["fixed-gaussian"](raw, (1, 1, 1), None)
+    torch.testing.assert_close(found.log_prob(x), Independent(Normal(raw, 0.1), 3).log_prob(x))
+    assert found.mean.equal(raw)
+    torch.manual_seed(0)
+    z = (found.sample() - raw) / 0.1
+    torch.manual_seed(0)
+    torch.testing.assert_close(z, torch.randn(3, 4, 1, 1, 1), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("family", "colours", "levels"), FAMILIES)
 def test_an_x_for_every_draw_scores_like_an_x_for_all(family: str, colours: int, levels: int | None) -> None:
     shape = (colours, 2, 3)
@@ -239,6 +250,7 @@ def test_one_x_per_latent(family: str, colours: int, levels: int | None) -> None
         ("discretised-logistic-mixture", (3,), 256, "1 or 3 colours"),
         ("discretised-logistic-mixture", (3, 4, 4), None, "needs integer images"),
         ("gaussian", (1, 4, 4), 256, "is a density, but the data has 256"),
+        ("fixed-gaussian", (1, 4, 4), 256, "is a density, but the data has 256"),
     ],
 )
 def test_a_space_that_does_not_fit_is_refused(

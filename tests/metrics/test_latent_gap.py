@@ -2,61 +2,20 @@
 
 import math
 from collections.abc import Callable
-from typing import final
 
 import pytest
 import torch
-from torch import Tensor, nn
+from stored import LATENT, Stored, dataset, leak, means, pocket
 
-from vaebench.data import Dataset, Space, Split
-from vaebench.distributions.coupling import CouplingFlow, DecoupledPrior
-from vaebench.distributions.gaussian import DiagonalGaussian
-from vaebench.distributions.likelihoods import Gaussian, Likelihood
+from vaebench.data import Dataset
+from vaebench.distributions.coupling import CouplingFlow
 from vaebench.functional.leakage import FIXED, leakage, threshold, thresholds
 from vaebench.metric import Measurement
-from vaebench.metrics.latent_gap import LatentGap, log_prior
-from vaebench.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
+from vaebench.metrics._prior import log_prior
+from vaebench.metrics.latent_gap import LatentGap
+from vaebench.model import LatentVariableModel
 
 Measure = Callable[..., dict[str, Measurement]]
-LATENT = 2
-
-
-@final
-class Stored(FactoredModel):
-    """q(z|x) = N(x, exp(log_variance)): an example is its own posterior mean."""
-
-    def __init__(self, log_variance: float, flow: CouplingFlow | None = None) -> None:
-        super().__init__(Space((LATENT,), None, "density"))
-        self.log_variance = nn.Parameter(torch.tensor(log_variance))
-        self.flow = flow
-
-    def prior(self, batch: int, temperature: float = 1.0) -> LatentDistribution:
-        if self.flow is not None:
-            return DecoupledPrior(self.flow, batch, temperature)
-        zero = torch.zeros(batch, LATENT)
-        return DiagonalGaussian(zero, zero)
-
-    def posterior(self, x: Tensor) -> DiagonalGaussian:
-        return DiagonalGaussian(x, self.log_variance.expand_as(x))
-
-    def likelihood(self, latents: Latents) -> Likelihood:
-        (z,) = latents
-        return Gaussian(torch.stack([z, torch.zeros_like(z)], -2), self.space.shape, None)
-
-    def embed(self, x: Tensor) -> Tensor:
-        return x
-
-    def inference_parameters(self) -> "list[tuple[str, nn.Parameter]]":  # type: ignore[override]
-        return [("log_variance", self.log_variance)]
-
-
-def dataset(x: Tensor) -> Dataset:
-    return Dataset("toy", Space((LATENT,), None, "density"), {"train": Split("train", x)}, "")
-
-
-def means(count: int, mean: float, scale: float) -> Tensor:
-    generator = torch.Generator().manual_seed(count)
-    return mean + scale * torch.randn(count, LATENT, generator=generator)
 
 
 def kl(mean: float, variance: float, other_mean: float, other: float) -> float:
@@ -90,18 +49,6 @@ def test_a_matched_prior_scores_zero(measure: Measure) -> None:
     assert off(found["leaked"], 0.01, 0.0005) < 4
     assert abs(found["leakage"].value) < 0.003
     assert abs(found["skl_knn"].value) < 0.1
-
-
-def pocket(x: Tensor) -> Tensor:
-    """Without the examples near the origin: the prior's densest place is left empty."""
-    return x[x.norm(dim=1) > 1.5]
-
-
-def leak(x: Tensor) -> Tensor:
-    """A tenth of the examples far outside the prior."""
-    moved = x.clone()
-    moved[: len(x) // 10] = torch.tensor([6.0, 6.0]) + 0.1 * x[: len(x) // 10]
-    return moved
 
 
 def test_a_pocket_and_a_leak_are_found_each_in_its_direction(measure: Measure) -> None:

@@ -24,7 +24,14 @@ class Options:
 
     latent: int
     hidden: tuple[int, ...]
-    likelihood: Literal["bernoulli", "categorical", "discretised-logistic", "discretised-logistic-mixture", "gaussian"]
+    likelihood: Literal[
+        "bernoulli",
+        "categorical",
+        "discretised-logistic",
+        "discretised-logistic-mixture",
+        "gaussian",
+        "fixed-gaussian",
+    ]
     network: Literal["mlp", "conv"] = "mlp"
     prior: Literal["normal", "coupling"] = "normal"
     activation: Activation = "relu"

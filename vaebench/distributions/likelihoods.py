@@ -293,6 +293,34 @@ class Gaussian(Likelihood):
         return mean + log_sigma.exp() * noise.standard_normal(tuple(mean.shape), mean)
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    kind.family: kind for kind in (Bernoulli, Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, Gaussian)
-}
+@final
+class FixedGaussian(Likelihood):
+    """Independent real x around the means `raw`, with the standard deviation `SCALE` that is not learnt.
+
+    Where the data have as many dimensions as the latents, a learnt one goes to 0 or takes the data for noise.
+    """
+
+    family, discrete = "fixed-gaussian", False
+    SCALE: ClassVar[float] = 0.1
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels is not None:
+            raise ValueError(f"a fixed-gaussian likelihood is a density, but the data has {levels} integer levels")
+        return shape[0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        square = ((x - self.raw) / self.SCALE).square()
+        return (-0.5 * (square + math.log(2 * math.pi)) - math.log(self.SCALE)).flatten(2).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.raw
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        _one(sample_shape)
+        return self.raw + self.SCALE * noise.standard_normal(tuple(self.raw.shape), self.raw)
+
+
+_ALL = (Bernoulli, Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, Gaussian, FixedGaussian)
+LIKELIHOODS: dict[str, type[Likelihood]] = {kind.family: kind for kind in _ALL}

@@ -36,3 +36,15 @@ def leakage(log_aggregate: Tensor, log_base: Tensor, tau: float) -> Leakage:
     """
     leaked = log_base < tau
     return Leakage(torch.where(leaked, log_aggregate - log_base, 0.0), leaked)
+
+
+def below_tail(log_density: Tensor, own: Tensor, tail: float) -> Tensor:
+    """Which of the points with `log_density` (M,) lie where the density's `own` draws (S,) hardly ever come: (M,) bool.
+
+    Below the k-th lowest of `own`, k = tail (S + 1) rounded: of draws of that density itself, a share k / (S + 1) is.
+    ValueError where S is too small for the tail.
+    """
+    rank = round(tail * (len(own) + 1))
+    if not 1 <= rank <= len(own):
+        raise ValueError(f"a tail of {tail} cannot be told from {len(own)} draws; take more draws or another tail")
+    return log_density < own.kthvalue(rank).values

@@ -9,49 +9,19 @@ import torch
 from torch import Tensor
 
 from ..data import Batch, Dataset
-from ..distributions.coupling import DecoupledPrior
-from ..distributions.gaussian import DiagonalGaussian, TopDownGaussian
 from ..distributions.noise import keyed
 from ..functional import random
 from ..functional.aggregate import draw_mixture, log_mixture_density
-from ..functional.gaussian import log_density
 from ..functional.knn_kl import knn_kl
 from ..functional.leakage import leakage, threshold, thresholds
 from ..functional.statistics import mean_stderr
 from ..metric import Column, Curve, Measurement, Metric, Run, UnavailableError
-from ..model import LatentDistribution, LatentVariableModel
-from ..stages import Posterior, PriorLatents, candidates, first_group
+from ..model import LatentVariableModel
+from ..stages import Posterior, PriorLatents, candidates
+from ._prior import log_base, log_prior
 
 TAIL = 0.01  # of the prior, below whose threshold a draw of q(z) counts as leaked in the scalar columns
 REPEATS = 3
-
-
-def first_prior(model: LatentVariableModel) -> LatentDistribution:
-    """p(z_1), the prior of the first latent group, for one example."""
-    prior = model.prior(1)
-    return first_group(prior) if isinstance(prior, TopDownGaussian) else prior
-
-
-def log_prior(model: LatentVariableModel, z: Tensor) -> Tensor:
-    """log p(z_1) with its Jacobian where the prior is decoupled, z (M, L), (M,) float64 nats."""
-    device = next(model.parameters()).device
-    density = first_prior(model).log_prob((z.to(device)[:, None],))
-    return density[:, 0].double().cpu()
-
-
-def log_base(model: LatentVariableModel, z: Tensor) -> Tensor:
-    """l(z) = log N(g(z); 0, I), (M,) float64 nats, g the identity unless the prior is decoupled.
-
-    UnavailableError where the prior is neither decoupled nor Gaussian.
-    """
-    prior = first_prior(model)
-    if isinstance(prior, DecoupledPrior):
-        u, _ = prior.flow(z.to(prior.flow.mask.device))
-        z = u.cpu()
-    elif not isinstance(prior, DiagonalGaussian):
-        raise UnavailableError(f"leakage needs a Gaussian or decoupled prior; this model's is a {type(prior).__name__}")
-    zero = torch.zeros(1, z.shape[1], dtype=torch.float64)
-    return log_density(z.double()[:, None], zero, zero)[:, 0]
 
 
 def _draw(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:
