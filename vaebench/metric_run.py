@@ -95,6 +95,9 @@ class NoResources:
     def model(self, name: str) -> LatentVariableModel:
         raise self._none(f"model {name!r}")
 
+    def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        raise self._none("a classifier")
+
     def inception_weights(self) -> Path:
         raise self._none("the Inception network")
 
