@@ -32,7 +32,7 @@ def test_every_dataset_of_the_protocol_has_a_file() -> None:
     expected = (
         "celeba64 cifar10 digits emnist_letters fashion_mnist mnist mnist_grey mnist_static notmnist omniglot svhn"
     )
-    rendered = {"digits_contaminated", "mnist_emnist", "fashion_mnist_32", "three_dots", "two_moons"}
+    rendered = {"digits_contaminated", "mnist_emnist", "fashion_mnist_32", "sprites", "three_dots", "two_moons"}
     assert set(NAMES) == {*expected.split(), *rendered}
 
 
