@@ -115,6 +115,14 @@ class LinearGaussian(FactoredModel):
         blur = (weight.square().sum(0) * variance).sum(-1) / (2 * SIGMA**2)
         return blur - log_density(x, mean @ weight.T + bias, noise)
 
+    def aggregate(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (L,) float64 of E_x q(z|x) over the model's own x, a Gaussian with independent z_l."""
+        weight, bias, head = (t.double() for t in (self.decoder.weight, self.decoder.bias, self.head.weight))
+        spread, noise = weight * self.spread.double(), SIGMA**2 * torch.eye(len(bias), dtype=torch.float64)
+        mean = head @ (weight @ self.centre.double() + bias) + self.head.bias.double()
+        variance = (head @ (spread @ spread.T + noise) @ head.T).diagonal() + self.log_variance.double().exp()
+        return mean, variance
+
     def marginal(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` draws of x, (N, D) float32."""
         z = self.centre + self.spread * torch.randn(count, len(self.centre), generator=generator)

@@ -10,8 +10,13 @@ from typing import NamedTuple
 import torch
 
 from .data import Batch
+from .distributions.noise import keyed
+from .functional.aggregate import draw_mixture, log_mixture_density
+from .functional.divergence import kl_gaussian
 from .functional.frechet import gaussian_distance
+from .functional.information import mutual_information
 from .functional.statistics import mean_stderr
+from .metrics.latent_gap import divergences
 from .metrics.likelihood import score
 from .metrics.tracin import example_gradients
 from .oracles import LinearGaussian, oracles
@@ -87,7 +92,37 @@ def frechet(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     yield Answer("frechet distance, shared axes", exact, found, 0.0, _rounding(torch.float64, 100 * exact))
 
 
-ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (likelihood, tracin, frechet)
+@torch.no_grad()
+def latent_gap(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
+    """Both divergences and I_q(x; z) of linear-Gaussian oracles: q(z) is Gaussian, but for its 20,000 components."""
+    count = 4000
+    for oracle in oracles(count=20_000)[:2]:
+        model = oracle.model
+        assert isinstance(model, LinearGaussian)
+        (centre, variance), spread, within = model.aggregate(), model.spread.double(), model.log_variance.double()
+        q, p = (centre, variance.log()), (model.centre.double(), 2 * spread.log())
+        exact = (kl_gaussian(*p, *q), kl_gaussian(*q, *p), 0.5 * (variance.log() - within).sum())
+        model = model.to(device=device, dtype=dtype)
+        with keyed(0, torch.arange(count, device=device)):
+            prior = model.prior(count).rsample(1)[0][0].cpu()
+        posterior = model.posterior(oracle.dataset.split("test").x.to(device=device, dtype=dtype))
+        mean, log_variance = posterior.mean.cpu(), posterior.log_variance.cpu()
+        z, component = draw_mixture(mean, log_variance, count, 0)
+        log_q = log_mixture_density(z, mean, log_variance)
+        gaps = divergences(model, mean, log_variance, prior, z, log_q)
+        names = ("latent-gap kl_prior_aggregate", "latent-gap kl_aggregate_prior", "information mutual_information")
+        terms = (*gaps, mutual_information(log_q, log_variance[component]))
+        for name, truth, term in zip(names, exact, terms, strict=True):
+            value, stderr = mean_stderr(term)
+            yield Answer(f"{name}, {oracle.name} oracle", float(truth), value, stderr or 0.0, 1e-3)
+
+
+ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (
+    likelihood,
+    tracin,
+    frechet,
+    latent_gap,
+)
 
 
 def answers(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:

@@ -1,5 +1,6 @@
 """Perez-Cruz's estimator: others' values, a law, and its tendency to the exact divergence."""
 
+import json
 import math
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from vaebench.functional.knn_kl import knn_kl
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "knn_kl_d5.npz"
+SHARED = Path(__file__).parents[3] / "shared" / "golden" / "knn_kl"
 
 
 def test_equals_the_published_code_with_exact_neighbours() -> None:
@@ -17,6 +19,16 @@ def test_equals_the_published_code_with_exact_neighbours() -> None:
         x, y = (torch.from_numpy(np.array(file[name])) for name in "xy")
     assert knn_kl(x, y) == pytest.approx(1.6918072219507199, rel=1e-9)
     assert knn_kl(y, x) == pytest.approx(2.101028703072638, rel=1e-9)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the larger reference values are not beside the repository")
+@pytest.mark.parametrize("case", ["d1", "d2", "d10", "same"])
+def test_equals_the_published_code_on_the_larger_reference_samples(case: str) -> None:
+    expected = json.loads((SHARED / f"{case}.json").read_text())["expected_with_exact_neighbours_(eps=0)"]
+    with np.load(SHARED / f"{case}.npz") as file:
+        x, y = (torch.from_numpy(np.array(file[name])) for name in "xy")
+    assert knn_kl(x, y) == pytest.approx(expected["KL(x||y)"], rel=1e-9, abs=1e-9)
+    assert knn_kl(y, x) == pytest.approx(expected["KL(y||x)"], rel=1e-9, abs=1e-9)
 
 
 def test_tends_to_the_exact_divergence_in_one_dimension() -> None:

@@ -7,13 +7,16 @@ import pytest
 import torch
 from stored import LATENT, Stored, dataset, leak, means, pocket
 
+from vaebench import selftest
 from vaebench.data import Dataset
 from vaebench.distributions.coupling import CouplingFlow
 from vaebench.functional.leakage import FIXED, leakage, threshold, thresholds
 from vaebench.metric import Measurement
-from vaebench.metrics._prior import log_prior
+from vaebench.metrics import latent_gap
+from vaebench.metrics._prior import log_base, log_prior
 from vaebench.metrics.latent_gap import LatentGap
 from vaebench.model import LatentVariableModel
+from vaebench.oracles import oracles
 
 Measure = Callable[..., dict[str, Measurement]]
 
@@ -101,10 +104,15 @@ def test_thresholds_hold_their_share_of_the_base_density() -> None:
     assert thresholds(5) == sorted(thresholds(5))
 
 
-def test_a_posterior_without_density_has_neighbours_only(
+def test_a_posterior_without_density_has_what_its_draws_tell(
     measure: Measure, zoo: Callable[[str], LatentVariableModel], digits: Dataset
 ) -> None:
-    assert set(measure(LatentGap(draws=300), zoo("hvae"), digits)) == {"skl_knn"}
+    found = measure(LatentGap(draws=300), zoo("hvae"), digits)
+    assert set(found) == {"skl_knn", "leaked"}
+    curve = found["leaked"].curve
+    assert curve is not None
+    assert list(curve.y) == sorted(curve.y)
+    assert curve.y[-1] > 0.9  # below the 0.5 quantile's threshold and higher: about half, then all
 
 
 def test_a_dp_twin_is_nearer_its_prior(
@@ -120,3 +128,19 @@ def test_seeds_differ(measure: Measure, zoo: Callable[[str], LatentVariableModel
     one, same, other = (measure(LatentGap(draws=200), model, digits, seed) for seed in (0, 0, 1))
     assert one == same
     assert all(one[name].value != other[name].value for name in ("skl", "skl_knn", "leakage"))
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["flat", "decoupled", "two-level"])
+def test_an_oracle_whose_posterior_is_exact_has_no_gap_in_its_first_group(index: int, measure: Measure) -> None:
+    oracle = oracles(count=10_000, slack=0.0)[index]
+    found = measure(LatentGap(split="test", draws=2000), oracle.model, oracle.dataset)
+    assert all(off(found[name], 0, 0.005) < 4 for name in ("kl_prior_aggregate", "kl_aggregate_prior"))
+    assert off(found["leaked"], 0.01, 0) < 4
+
+
+def test_the_oracles_see_a_missing_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, dtype = torch.device("cpu"), torch.float32
+    assert all(answer.passed for answer in selftest.latent_gap(device, dtype))
+    monkeypatch.setattr(latent_gap, "log_prior", log_base)
+    failed = {answer.estimator for answer in selftest.latent_gap(device, dtype) if not answer.passed}
+    assert failed == {f"latent-gap kl_{way}, decoupled oracle" for way in ("prior_aggregate", "aggregate_prior")}

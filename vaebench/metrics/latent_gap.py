@@ -24,6 +24,17 @@ TAIL = 0.01  # of the prior, below whose threshold a draw of q(z) counts as leak
 REPEATS = 3
 
 
+def divergences(
+    model: LatentVariableModel, mean: Tensor, log_variance: Tensor, prior: Tensor, aggregate: Tensor, log_q: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Per-draw terms of KL(p || q) at draws `prior` (M, L) of p, and of KL(q || p) at draws `aggregate` of q, (M,).
+
+    `log_q` (M,) is log q(z) at the latter, q(z) the mixture of N(mean_n, diag exp(log_variance_n)).
+    """
+    forward = log_prior(model, prior) - log_mixture_density(prior, mean, log_variance)
+    return forward, log_q - log_prior(model, aggregate)
+
+
 def _draw(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:
     with keyed(seed, batch.example):
         return {"z": model.posterior(batch.x).rsample(1)[0][0].flatten(1)}
@@ -38,7 +49,7 @@ class LatentGap(Metric):
     neighbours of as many draws, whose spread is over three sets of draws. Leakage: E_q[F_tau] with F as in
     `functional.leakage`, for z ~ q(z); the scalar columns at the threshold that 1% of the base density lies below, the
     curves at thresholds shared by all models of one latent size. Of several latent groups, the first. Where q(z|x) is
-    no diagonal Gaussian, q(z) has no density at hand and only `skl_knn` is measured.
+    no diagonal Gaussian, q(z) has no density at hand and only `skl_knn` and `leaked` are measured.
     Source: PROTOCOLS decisions 6 and 7; Bhalodia et al. 2020 (dpVAE), equation 6; Perez-Cruz 2008, equation 14.
     """
 
@@ -74,7 +85,14 @@ class LatentGap(Metric):
             needed = REPEATS * self.draws
             found = run.map(partial(_draw, model=model), split, repeats=-(-needed // len(split)))["z"]
             order = random.keys(run.seed, torch.arange(len(found))).argsort(stable=True)
-            yield self._neighbours(found[order[:needed]], prior)
+            aggregate = found[order[:needed]]
+            yield self._neighbours(aggregate, prior)
+            try:
+                with torch.no_grad():
+                    base = log_base(model, aggregate[: self.draws])
+            except UnavailableError:
+                return
+            yield self._leaked(base, aggregate.shape[1])
             return
         mean, log_variance = posterior["mean"], posterior["log_variance"]
         aggregate, _ = draw_mixture(mean, log_variance, REPEATS * self.draws, run.seed)
@@ -91,8 +109,7 @@ class LatentGap(Metric):
         self, model: LatentVariableModel, mean: Tensor, log_variance: Tensor, prior: Tensor, aggregate: Tensor
     ) -> Iterator[Measurement]:
         log_q = log_mixture_density(aggregate, mean, log_variance)
-        forward = log_prior(model, prior) - log_mixture_density(prior, mean, log_variance)
-        backward = log_q - log_prior(model, aggregate)
+        forward, backward = divergences(model, mean, log_variance, prior, aggregate, log_q)
         both = [mean_stderr(forward), mean_stderr(backward)]
         for name, (value, error) in zip(("kl_prior_aggregate", "kl_aggregate_prior"), both, strict=True):
             yield Measurement(name, value, error, self.draws)
@@ -104,15 +121,22 @@ class LatentGap(Metric):
             return
         yield from self._leakage(log_q, base, mean.shape[1])
 
+    def _leaked(self, base: Tensor, latent: int) -> Measurement:
+        taus = thresholds(latent)
+        shares = tuple(float((base < tau).double().mean()) for tau in taus)
+        leaked = base < threshold(latent, TAIL)
+        return Measurement(
+            "leaked", *mean_stderr(leaked), self.draws, Curve(tuple(taus), shares, "tau (nats)", "P(l < tau)")
+        )
+
     def _leakage(self, log_q: Tensor, base: Tensor, latent: int) -> Iterator[Measurement]:
         taus = thresholds(latent)
         found = [leakage(log_q, base, tau) for tau in taus]
         some = [(tau, f) for tau, f in zip(taus, found, strict=True) if bool(f.leaked.any())]
         at = leakage(log_q, base, threshold(latent, TAIL))
         unconditional = Curve(tuple(taus), tuple(float(f.term.mean()) for f in found), "tau (nats)", "E[F]")
-        fraction = Curve(tuple(taus), tuple(float(f.leaked.double().mean()) for f in found), "tau (nats)", "P(l < tau)")
         yield Measurement("leakage", *mean_stderr(at.term), self.draws, unconditional)
-        yield Measurement("leaked", *mean_stderr(at.leaked), self.draws, fraction)
+        yield self._leaked(base, latent)
         if int(at.leaked.sum()) > 1:
             given = Curve(
                 tuple(tau for tau, _ in some),
