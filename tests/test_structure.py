@@ -24,6 +24,7 @@ MAY = {  # the first part of a module's name: what of ours it may import
     "model": {*LOW, "data"},
     "objective": {*LOW, "data", "model"},
     "metric": {*LOW, "data", "model"},
+    "augmentation": {*LOW, "data"},
     "networks": {*LOW, "data", "model", "networks"},
     "adapters": {*LOW, "data", "model", "networks"},
     "errors": set(),

@@ -1,11 +1,12 @@
-"""Golden values of means and standard errors."""
+"""Golden values of means and standard errors; intervals of proportions that cover."""
 
 import math
 
 import pytest
 import torch
+from scipy import stats
 
-from vaebench.functional.statistics import mean_stderr
+from vaebench.functional.statistics import mean_stderr, wilson
 
 
 def test_mean_and_standard_error_of_four_numbers() -> None:
@@ -28,3 +29,22 @@ def test_sums_are_double() -> None:
 def test_no_example_is_left_out(sick: float) -> None:
     with pytest.raises(ValueError, match="1 of 3 examples have no finite value"):
         mean_stderr(torch.tensor([1.0, sick, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("part", "n", "low", "high"),
+    [(0.0, 10, 0.0, 0.27754), (0.5, 10, 0.23659, 0.76341), (1.0, 360, 0.98944, 1.0), (81 / 263, 263, 0.25530, 0.36621)],
+)
+def test_wilsons_interval(part: float, n: int, low: float, high: float) -> None:
+    """By hand; the last is Newcombe's example (1998, table I)."""
+    assert wilson(part, n) == pytest.approx((low, high), abs=2e-5)
+
+
+def test_wilsons_interval_covers() -> None:
+    """Exactly, by the binomial masses: 95% within the oscillation that a discrete count has."""
+    for n in (40, 300):
+        for p in (0.05, 0.3, 0.9):
+            covered = sum(
+                stats.binom.pmf(k, n, p) for k in range(n + 1) if wilson(k / n, n)[0] <= p <= wilson(k / n, n)[1]
+            )
+            assert covered == pytest.approx(0.95, abs=0.02)

@@ -1,4 +1,4 @@
-"""Means over examples, with their standard errors."""
+"""Means over examples, with their standard errors; intervals of proportions."""
 
 import torch
 from torch import Tensor
@@ -14,3 +14,14 @@ def mean_stderr(values: Tensor) -> tuple[float, float | None]:
         raise ValueError(f"{sick} of {len(values)} examples have no finite value")
     stderr = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     return float(values.mean()), stderr
+
+
+def wilson(part: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a proportion `part` seen in `n` trials: (low, high), within [0, 1].
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). It has a width where p is 0 or 1.
+    Source: Wilson 1927; Brown, Cai & DasGupta 2001, equation 4.
+    """
+    centre = part + z**2 / (2 * n)
+    half = z * (part * (1 - part) / n + z**2 / (4 * n**2)) ** 0.5
+    return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))

@@ -2,22 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from ..augmentation import Flip, Transform, draw, refusal
 from ..data import Space
-from ..distributions import noise
+from ..distributions.divergence import Gaussians, divergence
 from ..distributions.gaussian import DiagonalGaussian, TopDownGaussian
 from ..errors import UserError
 from ..functional.augment import affine, stochastic_round
-from ..functional.divergence import kl_gaussian
 from ..model import LatentDistribution, LatentVariableModel
 from ..objective import Loss, Objective, Wrapper
-
-RANGES = {"affine-small": (15.0, 0.05, 0.1), "affine-large": (30.0, 0.10, 0.25)}
-"""How far each way: degrees, shift as a fraction of the side, change of scale."""
 
 
 @dataclass(frozen=True)
@@ -27,28 +24,18 @@ class Options:
     base: Mapping[str, Any] = field(default_factory=lambda: {"name": "elbo"})
     strength: float = 1e-3
     augmented: float = 1.0
-    transform: Literal["affine-small", "affine-large"] = "affine-small"
-    flip: Literal["none", "horizontal", "vertical"] = "none"
+    transform: Transform = "affine-small"
+    flip: Flip = "none"
 
     def __post_init__(self) -> None:
         if self.base.get("name") == "consistency":
             raise ValueError("base = 'consistency' cannot wrap itself; use base = {name = 'elbo'}")
 
 
-def divergence(q: LatentDistribution, p: LatentDistribution) -> Tensor:
-    """KL(q || p), (B,) nats: exact between diagonal Gaussians; between chains, the sum of the groups' exact KLs.
-
-    A chain's groups are conditioned on one draw of q, the same for both. UserError for other distributions.
-    """
-    if isinstance(q, DiagonalGaussian) and isinstance(p, DiagonalGaussian):
-        return kl_gaussian(q.mean, q.log_variance, p.mean, p.log_variance)
-    if isinstance(q, TopDownGaussian) and isinstance(p, TopDownGaussian):
-        path = q.rsample(1)
-        terms = [
-            kl_gaussian(*ours(path[:g]), *theirs(path[:g]), dims=path[g].ndim - 2)[0]
-            for g, (ours, theirs) in enumerate(zip(q.conditionals, p.conditionals, strict=True))
-        ]
-        return sum(terms[1:], start=terms[0])
+def _gaussian(q: LatentDistribution) -> Gaussians:
+    """q itself. UserError where it is no Gaussian."""
+    if isinstance(q, DiagonalGaussian | TopDownGaussian):
+        return q
     raise UserError(
         f"objective 'consistency' needs a Gaussian posterior, but this model's is a {type(q).__name__}; "
         "use its base objective alone"
@@ -72,27 +59,21 @@ class Consistency(Wrapper):
         moved = self.transform(x, model.space)
         first: Loss = self.base(model, x, progress)
         second: Loss = self.base(model, moved, progress)
-        kl = divergence(model.posterior(moved), model.posterior(x)).mean()
+        kl = divergence(_gaussian(model.posterior(moved)), _gaussian(model.posterior(x))).mean()
         total = first.total + self.options.augmented * second.total + self.options.strength * kl
         return Loss(total, {**first.terms, "augmented": second.total, "consistency": kl})
 
     @torch.no_grad()
     def transform(self, x: Tensor, space: Space) -> Tensor:
         """t(x), (B, C, H, W) uint8 in the same space."""
-        if space.levels is None or len(space.shape) != 3:
-            kind = "real numbers" if space.levels is None else "integers"
+        if (kind := refusal(space)) is not None:
             raise UserError(
-                f"objective 'consistency' transforms images of integers, but the data are {kind} of shape "
-                f"{list(space.shape)}; use its base objective alone"
+                f"objective 'consistency' transforms images of integers, but the data are {kind}; "
+                "use its base objective alone"
             )
-        degrees, shift, change = RANGES[self.options.transform]
-        like = torch.empty((), device=x.device)
-        u = 2 * noise.uniform((1, len(x), 5), like)[0] - 1
-        signs = torch.ones_like(u[:, :2])
-        if self.options.flip != "none":
-            signs[:, 0 if self.options.flip == "horizontal" else 1] = torch.where(u[:, 4] < 0, -1.0, 1.0)
-        value = affine(x.float(), degrees * u[:, 0], shift * u[:, 1:3], 1 + change * u[:, 3], signs)
-        return stochastic_round(value, noise.uniform((1, *x.shape), like)[0], space.levels)
+        assert space.levels is not None
+        move, rounding = draw(x, self.options.transform, self.options.flip)
+        return stochastic_round(affine(x.float(), *move), rounding, space.levels)
 
 
 plugin = (Consistency, Options)

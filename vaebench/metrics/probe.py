@@ -1,0 +1,132 @@
+"""How well labels can be read off embeddings: logistic regression and nearest neighbours, by training-set size."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ..data import Dataset, Split
+from ..distributions.gaussian import TopDownGaussian
+from ..functional.probe import logistic_probe, nearest_neighbours, stratified
+from ..functional.random import derive
+from ..functional.statistics import wilson
+from ..metric import Column, Curve, Measurement, Metric, Run
+from ..model import LatentVariableModel
+from ..stages import Embedding, Posterior
+
+SIZES = (100, 1_000, 10_000)
+REPEATED = 1_000  # of subsets up to this size several are taken
+Z = 1.96
+Classify = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From training embeddings (N, F), their labels (N,) and test embeddings (M, F) to predicted labels (M,)."""
+
+
+def labelled(split: Split) -> Tensor:
+    """The examples of `split` that have a label, (M,) int64: negative labels mark what belongs to no class."""
+    assert split.y is not None
+    return (split.y >= 0).nonzero()[:, 0]
+
+
+def accuracy(correct: Tensor) -> tuple[float, float]:
+    """The mean of `correct` (R, N), of N test examples after R trainings, and its standard error.
+
+    It joins the half-width of the Wilson interval over N, divided by 1.96, and the spread over trainings s^2 / R.
+    """
+    each = correct.double().mean(1)
+    value = float(each.mean())
+    low, high = wilson(value, correct.shape[1], Z)
+    spread = float(each.var() / len(each)) if len(each) > 1 else 0.0
+    return value, float((((high - low) / (2 * Z)) ** 2 + spread) ** 0.5)
+
+
+@final
+@dataclass(frozen=True)
+class Probe(Metric):
+    """The accuracy on `split` of classifiers trained on embeddings of `train`, by the number of training examples.
+
+    `probe_*` is multinomial logistic regression on dimensions standardised over its training examples, L2 penalty
+    1 / (2 `inverse_penalty`) on the summed loss: fixed, not chosen by validation. `knn_*` is the vote of the
+    `neighbours` nearest in the embedding as it is, in which a unit is one of the prior's. Training subsets are random
+    and stratified; of up to 1,000 examples `subsets` of them are averaged. A size that the split lacks is left out.
+    Standard errors are as in `accuracy`: value +- 1.96 stderr is as wide as the Wilson interval. The embedding of a
+    hierarchical model joins all groups; `probe_top_group` is its first group's mean alone, all training examples.
+    Whether each test image was classified rightly with all training examples is kept beside the rows.
+    Source: PROTOCOLS decision 11; Locatello et al. 2019 (disentanglement_lib) for the sizes.
+    """
+
+    train: str = "train"
+    inverse_penalty: float = 1.0
+    neighbours: int = 5
+    subsets: int = 5
+
+    version: ClassVar[int] = 1
+    columns: ClassVar[tuple[Column, ...]] = (
+        *(Column(f"{kind}_{size}", "fraction", "higher", "estimate")
+          for kind in ("probe", "knn") for size in (*SIZES, "all")),
+        Column("probe_top_group", "fraction", "higher", "estimate"),
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in ("neighbours", "subsets"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
+        if self.inverse_penalty <= 0:
+            raise ValueError(f"inverse_penalty = {self.inverse_penalty} should be more than 0")
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        for name in (self.train, self.split):
+            if name not in dataset.splits:
+                return f"{dataset.name} has no split {name!r}"
+            if (y := dataset.split(name).y) is None:
+                return f"{dataset.name} has no labels"
+            if len(y[y >= 0].unique()) < (2 if name == self.train else 1):
+                return f"the labels of {dataset.name}'s split {name!r} are of too few classes"
+        return None
+
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        train, test = dataset.split(self.train), dataset.split(self.split)
+        assert train.y is not None
+        assert test.y is not None
+        keep, asked = labelled(train), labelled(test)
+        y, truth = train.y[keep], test.y[asked]
+        z, query = (run.shared(Embedding(), s)["embedding"][i] for s, i in ((train, keep), (test, asked)))
+        kept: dict[str, Tensor] = {}
+        for kind, classify in (("probe", self._logistic), ("knn", self._nearest)):
+            found: dict[int, tuple[float, float]] = {}
+            for size in sorted({*(s for s in SIZES if s <= len(y)), len(y)}):
+                correct = self._correct(classify, z, y, query, truth, size, run.seed)
+                found[size] = accuracy(correct)
+                if size in SIZES:
+                    yield Measurement(f"{kind}_{size}", *found[size], len(truth))
+            curve = Curve(
+                tuple(map(float, found)), tuple(value for value, _ in found.values()), "training examples", "accuracy"
+            )
+            yield Measurement(f"{kind}_all", *found[len(y)], len(truth), curve)
+            kept[f"{kind}_all"] = correct[0].float()
+        if len(asked) == len(test):
+            run.keep_values(kept)
+        if isinstance(model.prior(1), TopDownGaussian):
+            top, query = (run.shared(Posterior(), s)["mean"][i] for s, i in ((train, keep), (test, asked)))
+            correct = (self._logistic(top, y, query) == truth)[None]
+            yield Measurement("probe_top_group", *accuracy(correct), len(truth))
+
+    def _logistic(self, z: Tensor, y: Tensor, query: Tensor) -> Tensor:
+        return logistic_probe(z, y, self.inverse_penalty)(query)
+
+    def _nearest(self, z: Tensor, y: Tensor, query: Tensor) -> Tensor:
+        return nearest_neighbours(z, y, query, self.neighbours)
+
+    def _correct(
+        self, classify: Classify, z: Tensor, y: Tensor, query: Tensor, truth: Tensor, size: int, seed: int
+    ) -> Tensor:
+        """Whether each test example is classified rightly after each training on `size` examples, (R, N) bool."""
+        if size == len(y):
+            return (classify(z, y, query) == truth)[None]
+        count = self.subsets if size <= REPEATED else 1
+        parts = [stratified(y, size, derive(seed, size, number)) for number in range(count)]
+        return torch.stack([classify(z[part], y[part], query) == truth for part in parts])
+
+
+plugin = {"quick": Probe(), "standard": Probe(), "paper": Probe()}
