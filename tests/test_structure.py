@@ -39,6 +39,10 @@ MAY_NOT = {
     "formats": {*UP, "metrics", "adapters", "datasets", "objectives"} - {"card", "rows"},
     "metrics": {*UP, "adapters", "datasets", "resources", "metric_run"},
     "stages": {*UP, "adapters", "datasets", "metrics", "objectives", "networks", "resources", "metric_run"},
+    "sample_quality": {*UP, "adapters", "datasets", "metrics", "objectives", "networks", "resources", "metric_run"},
+    "features": {*UP, "adapters", "datasets", "metrics", "objectives", "resources", "metric_run"}
+    - {"card", "training"},
+    "inception": {*UP, "adapters", "datasets", "metrics", "objectives", "networks", "resources", "metric_run"},
     "metric_run": {*UP, "resources", "metrics", "adapters", "datasets"},
     "board": {"cli", "commands", "runner", "training", "checks", "metrics", "adapters", "datasets", "model", "data"},
     "runner": {"cli", "commands", "training", "checks", "board", "card", "metrics", "adapters", "datasets"},

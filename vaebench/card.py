@@ -20,6 +20,8 @@ from . import files
 from .errors import DataError, UserError, unknown
 
 Options = TypeVar("Options")
+FEATURES = "features"
+"""The zoo's folder of classifiers: cards, but of no model."""
 Table = Mapping[str, Any]
 
 
@@ -215,8 +217,9 @@ def find(name: str, dataset: str) -> Card:
 
 
 def ids() -> list[tuple[str, str]]:
-    """(dataset, name) of every card in the zoo, sorted."""
-    return sorted((path.parent.name, path.stem) for path in files.zoo().glob("*/*.toml"))
+    """(dataset, name) of every model in the zoo, sorted."""
+    found = ((path.parent.name, path.stem) for path in files.zoo().glob("*/*.toml"))
+    return sorted((dataset, name) for dataset, name in found if dataset != FEATURES)
 
 
 def write(card: Card, path: Path) -> None:

@@ -102,6 +102,10 @@ class Resources(Protocol):
         """The checkpoints along the training of the evaluated model."""
         ...
 
+    def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        """The sha256 of the weights of a classifier for this dataset, and 8-bit images (B, C, H, W) to (B, F)."""
+        ...
+
     def inception_weights(self) -> Path:
         """The weights of the Inception network that FID is defined with."""
         ...

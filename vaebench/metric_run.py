@@ -100,6 +100,9 @@ class NoResources:
     def trajectory(self) -> Trajectory:
         raise self._none("a training trajectory")
 
+    def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        raise self._none("a classifier")
+
     def inception_weights(self) -> Path:
         raise self._none("the Inception network")
 

@@ -1,13 +1,15 @@
 """What the metrics of a run from the command line may use: other datasets, other models of the zoo, weights files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import torch
+from torch import Tensor
 
 from . import card as cards
-from . import loading, plugins, trajectory
+from . import features, inception, loading, plugins, trajectory
 from .data import Dataset, Source
 from .errors import DataError, UserError
 from .metric import Trajectory, UnavailableError
@@ -20,13 +22,14 @@ class Folder:
     """`metric.Resources`: datasets under `data` (none is downloaded), models of the zoo for the dataset of the run.
 
     The trajectory is that of the evaluated `weights`: in `trajectory_at`, else beside them.
+    `inception` is a file of weights, or "download"; None is `inception.default`.
     """
 
     data: Path
     run_dataset: Dataset
     device: torch.device
     dtype: torch.dtype
-    inception: Path | None = None
+    inception: str | None = None
     weights: Path | None = None
     trajectory_at: Path | None = None
 
@@ -58,7 +61,22 @@ class Folder:
             remedy = "train with --trajectory N and run with the --checkpoint that it gives, or --trajectory DIR"
             raise UnavailableError(f"{error}; {remedy}") from error
 
+    def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        card = features.find(self.run_dataset.name)
+        if card is None or card.weights is None:
+            raise UnavailableError(
+                f"the zoo ships no classifier for {self.run_dataset.name}; the metric fid needs none"
+            )
+        return card.weights.sha256, features.load(card).to(self.device).features
+
     def inception_weights(self) -> Path:
-        if self.inception is None:
-            raise UnavailableError("no Inception weights; give --inception-weights FILE")
-        return self.inception
+        if self.inception == inception.DOWNLOAD:
+            try:
+                return inception.fetch()
+            except UserError as error:
+                raise UnavailableError(str(error)) from error
+        if self.inception is not None:
+            return Path(self.inception)
+        if (path := inception.default()) is not None:
+            return path
+        raise UnavailableError("no Inception weights; give --inception-weights FILE, or 'download' (95 MB)")

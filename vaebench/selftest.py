@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from .data import Batch
+from .functional.frechet import gaussian_distance
 from .functional.statistics import mean_stderr
 from .metrics.likelihood import score
 from .metrics.tracin import example_gradients
@@ -76,7 +77,17 @@ def tracin(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     yield Answer(label, truth, truth + difference, stderr or 0.0, _rounding(dtype, truth))
 
 
-ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (likelihood, tracin)
+def frechet(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
+    """Gaussians with shared axes, one direction of each empty: the sum of (m - n)^2 + (s - t)^2 over the axes."""
+    m, n, s, t = torch.randn(4, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    s[0] = t[1] = 0.0
+    axes = torch.linalg.qr(torch.outer(m, n) + torch.diag(s + 3)).Q
+    exact = float((m - n).square().sum() + (s.abs() - t.abs()).square().sum())
+    found = gaussian_distance(axes @ m, axes * s**2 @ axes.T, axes @ n, axes * t**2 @ axes.T)
+    yield Answer("frechet distance, shared axes", exact, found, 0.0, _rounding(torch.float64, 100 * exact))
+
+
+ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (likelihood, tracin, frechet)
 
 
 def answers(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:

@@ -33,19 +33,28 @@ def train(
     ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, out: Path, seed: int | None,
     epochs: int | None, trajectory: int | None, data: Path | None, device: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Train a card's model by its recipe. Interrupted, the same command resumes."""
+    """Train a card's model by its recipe. Interrupted, the same command resumes.
+
+    A card of the family `classifier`, as in the zoo's folder `features`, gives what fd-domain measures with,
+    in minutes and without resuming.
+    """
     found = find_card(model, dataset, card)
     if found.training is None:
         raise UserError(f"card {found.id} has no [training] table, so it cannot be trained; add one with epochs = N")
     changes = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     found = dataclasses.replace(found, training=dataclasses.replace(found.training, **changes))  # type: ignore[arg-type]
-    from .. import terminal, training
+    from .. import features, terminal, training
 
     content = load_dataset(found.dataset, data)
     with terminal.Bar(ctx.find_root().params["debug"]) as bar:
-        trained = training.train(
-            found, content, out, device=torch_device(device), report=bar.report, checkpoints=trajectory or 0
-        )
+        if found.family == features.FAMILY and trajectory is not None:
+            raise UserError(f"card {found.id} is of a classifier, which keeps no trajectory; leave out --trajectory")
+        if found.family == features.FAMILY:
+            trained = features.train(found, content, out, device=torch_device(device), report=bar.report)
+        else:
+            trained = training.train(
+                found, content, out, device=torch_device(device), report=bar.report, checkpoints=trajectory or 0
+            )
     assert trained.trained is not None
     result = {"card": str(out / f"{found.name}.toml"), **dataclasses.asdict(trained.trained)}
     if as_json:

@@ -1,0 +1,244 @@
+"""fid is torch-fidelity's; no file of weights runs code, and others than the released ones are named."""
+
+import io
+import json
+import math
+import os
+import urllib.error
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch_fidelity
+from click.testing import Result
+from PIL import Image
+from torch import Tensor
+from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+from vaebench import files, inception
+from vaebench.data import Dataset, Space
+from vaebench.errors import DataError
+from vaebench.functional.frechet import frechet_distance, moments
+from vaebench.metric import UnavailableError
+from vaebench.metric_run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.metrics.fid import Fid
+from vaebench.model import LatentVariableModel
+from vaebench.resources import Folder
+from vaebench.sample_quality import stored
+from vaebench.stages import PriorSample, candidates
+
+CPU = torch.device("cpu")
+Zoo = Callable[[str], LatentVariableModel]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded random Inception in the official format, scaled so that no layer's output dies out."""
+    with pytest.MonkeyPatch.context() as patch:  # built without a download
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        shapes = {n: t.shape for n, t in theirs.FeatureExtractorInceptionV3("any", ["64"]).state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+
+    def made(name: str, shape: torch.Size) -> Tensor:
+        if name.endswith("num_batches_tracked"):
+            return torch.tensor(0)
+        if len(shape) > 1:
+            return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
+        return torch.ones(shape) if name.endswith(("bn.weight", "running_var")) else torch.zeros(shape)
+
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    torch.save({name: made(name, shape) for name, shape in shapes.items()}, path)
+    return path
+
+
+class Silent:
+    def start(self, metric: str, blocks: int) -> None: ...
+    def advance(self, blocks: int) -> None: ...
+    def failed(self, metric: str, error: Exception) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
+def _rows(result: Result) -> dict[str, dict[str, Any]]:
+    return {row["column"]: row for row in json.loads(result.stdout)}
+
+
+def release(path: Path) -> str:
+    return files.sha256(path)[:8]
+
+
+def images(seed: int, count: int, channels: int, side: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, channels, 4, 4, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+    return (255 * smooth ** (1 + seed)).to(torch.uint8)
+
+
+def write(x: Tensor, folder: Path) -> Path:
+    """The images (N, 1 or 3, H, W) as PNG files."""
+    folder.mkdir()
+    for number, image in enumerate(x):
+        array = image.permute(1, 2, 0).squeeze(2).numpy()
+        Image.fromarray(array).save(folder / f"{number:05d}.png")
+    return folder
+
+
+def reference(a: Path, b: Path, weights: Path, layer: str) -> float:
+    """What torch-fidelity's own command computes from two folders."""
+    found = torch_fidelity.calculate_metrics(
+        input1=str(a), input2=str(b), fid=True, cuda=False, cache=False, verbose=False, save_cpu_ram=True,
+        feature_extractor_weights_path=str(weights), feature_layer_fid=layer,
+    )  # fmt: skip
+    return float(found["frechet_inception_distance"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "layer", "count"),
+    [(1, "64", 12), (3, "64", 12), pytest.param(1, "2048", 40, marks=pytest.mark.slow)],
+)
+def test_the_distance_is_torch_fidelitys_on_the_same_png_folders(
+    channels: int, layer: str, count: int, weights: Path, tmp_path: Path
+) -> None:
+    a, b = images(0, count, channels, 28), images(1, count + 4, channels, 28)
+    expected = reference(write(a, tmp_path / "a"), write(b, tmp_path / "b"), weights, layer)
+    digest, extract = inception.load(weights, release(weights), CPU, layer)
+    assert digest == files.sha256(weights)
+    found = frechet_distance(*(moments(torch.cat([extract(part) for part in x.split(7)])) for x in (a, b)))
+    assert expected > 0
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert extract(a[:1]).shape == (1, int(layer))
+
+
+class Run:
+    """A pickle that would leave a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self.mark}",))
+
+
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path, weights: Path) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "weights.pth"
+    torch.save({**torch.load(weights, weights_only=True), "fc.bias": Run(mark)}, path)
+    with pytest.raises(DataError, match=r"is not a file of tensors \(UnpicklingError\); nothing in it was run"):
+        inception.load(path, release(path), CPU)
+    assert not mark.exists()
+    torch.load(path, weights_only=False)  # the trap works: this is what torch-fidelity would have done
+    assert mark.exists()
+
+
+def spoilt(how: str, content: dict[str, Tensor]) -> object:
+    if how == "missing":
+        return {name: tensor for name, tensor in content.items() if name != "fc.bias"}
+    if how == "shape":
+        return {**content, "fc.bias": torch.zeros(3)}
+    return {"list": [1, 2, 3], "tensor": torch.zeros(1), "no mapping": 3}[how]
+
+
+@pytest.mark.parametrize("how", ["missing", "shape", "list", "tensor", "no mapping"])
+def test_other_tensors_are_refused(how: str, weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(spoilt(how, torch.load(weights, weights_only=True)), path)
+    with pytest.raises(DataError, match="does not hold Inception's weights: "):
+        inception.load(path, release(path), CPU)
+
+
+def test_other_weights_than_the_released_are_named(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=rf"asked for: its sha256 begins with {release(weights)}, not 6726825d; .*--set"
+    ):
+        inception.load(weights, inception.RELEASE, CPU)
+    with pytest.raises(DataError, match="cannot read"):
+        inception.load(tmp_path / "absent", inception.RELEASE, CPU)
+    assert inception.URL == theirs.URL_INCEPTION_V3
+    assert Path(inception.URL).stem.endswith(inception.RELEASE)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch's folder of downloads, empty."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.delenv("VAEBENCH_INCEPTION", raising=False)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def folder(choice: str | None) -> Folder:
+    return Folder(Path(), Dataset("any", Space((1, 2, 2), 2, "pmf"), {}, ""), CPU, torch.float32, choice)
+
+
+def answer(content: bytes) -> Callable[..., io.BytesIO]:
+    return lambda url, timeout: io.BytesIO(content)
+
+
+def test_where_weights_come_from(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnavailableError, match="no Inception weights; give --inception-weights FILE, or 'download'"):
+        folder(None).inception_weights()
+    assert folder("mine.pth").inception_weights() == Path("mine.pth")
+    monkeypatch.setattr("urllib.request.urlopen", answer(b"<html>"))
+    with pytest.raises(UnavailableError, match="is not Inception's weights: its sha256"):
+        folder("download").inception_weights()
+    assert not hub.exists()
+    monkeypatch.setattr(inception, "RELEASE", "9f86d081")  # of b"test"
+    monkeypatch.setattr("urllib.request.urlopen", answer(b"test"))
+    path = folder("download").inception_weights()
+    assert path.read_bytes() == b"test"
+    assert path.parent == hub
+    monkeypatch.setattr("urllib.request.urlopen", None)  # no second download
+    assert folder("download").inception_weights() == folder(None).inception_weights() == path
+    monkeypatch.setenv("VAEBENCH_INCEPTION", "named.pth")
+    assert folder(None).inception_weights() == Path("named.pth")
+
+
+def test_no_network_is_a_reason(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(url: str, timeout: float) -> None:
+        assert timeout <= 10
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    with pytest.raises(UnavailableError, match=r"cannot be downloaded from https://.*no route to host"):
+        folder("download").inception_weights()
+
+
+def test_without_weights_fid_is_skipped_at_once(
+    vaebench: Callable[..., Result], boards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VAEBENCH_INCEPTION", raising=False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    command = ("run", "--model", "vae", "--dataset", "digits", "--metric", "fid", "--leaderboards", boards, "--json")
+    result = vaebench(*command)
+    assert result.exit_code == 0
+    assert {(row["status"], row["reason"]) for row in _rows(result).values()} == {
+        ("skipped", "no Inception weights; give --inception-weights FILE, or 'download' (95 MB)")
+    }
+    (tmp_path / "weights.pth").write_bytes(b"no weights")
+    monkeypatch.setenv("VAEBENCH_INCEPTION", str(tmp_path / "weights.pth"))
+    assert "is not the Inception network asked for" in _rows(vaebench(*command))["fid"]["reason"]
+    absent = vaebench(*command, "--inception-weights", tmp_path / "absent.pth")
+    assert absent.exit_code == 1
+    assert "cannot read" in _rows(absent)["fid"]["reason"]
+    with pytest.raises(Exception, match="the Inception network is not at hand"):
+        NoResources().inception_weights()
+
+
+@pytest.mark.parametrize("layer", ["64", pytest.param("2048", marks=pytest.mark.slow)])
+def test_fid_is_torch_fidelitys_of_the_same_png_folders(
+    layer: str, weights: Path, zoo: Zoo, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole metric: its reference, and its samples, written as PNG and handed to torch-fidelity's command."""
+    monkeypatch.setattr(inception, "load", partial(inception.load, layer=layer))
+    release = files.sha256(weights)[:8]
+    metric = Fid(samples=24, candidates=48, repeats=1, limit=30, release=release)
+    splits = {"train": digits.split("train").part(torch.arange(30), "train"), "test": digits.split("test")}
+    small, model = Dataset("digits", digits.space, splits, "few"), zoo("vae")
+    around = Surroundings(folder(str(weights)), lambda *_: None, {})
+    running = MetricRun(Subject("vae", model, "", ""), small, "fid", metric, 0, Settings(CPU), None, Silent(), around)
+    found = {m.column: m.value for m in metric.measure(model, small, running)}
+    x = running.shared(PriorSample("sample"), candidates(torch.arange(24)))["x"]
+    folders = write(x, tmp_path / "samples"), write(stored(splits["train"], small), tmp_path / "reference")
+    assert found["fid"] == pytest.approx(reference(*folders, weights, layer), rel=1e-4)
+    assert set(found) == {column.name for column in Fid.columns}

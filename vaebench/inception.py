@@ -1,0 +1,87 @@
+"""The Inception network that FID is defined with: where its weights are, read so that no file runs code."""
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import files
+from .errors import DataError
+
+URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+RELEASE = "6726825d"
+"""How the SHA-256 of the released weights of 2015-12-05 begins, as their name says."""
+DOWNLOAD = "download"
+"""In place of a file of weights: fetch the released ones."""
+TIMEOUT = 10.0  # seconds without a byte
+Extract = Callable[[Tensor], Tensor]
+
+
+def kept() -> Path:
+    """Where torch-fidelity keeps its own download; it need not be there."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
+
+
+def default() -> Path | None:
+    """The weights used where none are named: $VAEBENCH_INCEPTION, else torch-fidelity's download, if it is there."""
+    if named := os.environ.get("VAEBENCH_INCEPTION"):
+        return Path(named)
+    return kept() if kept().is_file() else None
+
+
+def fetch() -> Path:
+    """The released weights, downloaded where torch-fidelity has not done so.
+
+    DataError where there is no network, or what comes is not the released file.
+    """
+    if (path := kept()).is_file():
+        return path
+    try:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer:
+            content = answer.read()
+    except OSError as error:
+        raise DataError(f"Inception's weights cannot be downloaded from {URL} ({error})") from error
+    if not hashlib.sha256(content).hexdigest().startswith(RELEASE):
+        raise DataError(f"what {URL} gives is not Inception's weights: its sha256 does not begin with {RELEASE}")
+    files.write_atomic(path, content)
+    return path
+
+
+def load(path: Path, release: str, device: torch.device, layer: str = "2048") -> tuple[str, Extract]:
+    """The file's sha256, and the map of 8-bit images (B, 1 or 3, H, W) to torch-fidelity's `layer` (B, F).
+
+    A single channel is repeated. DataError where the sha256 does not begin with `release`, or the file holds more than
+    tensors, or other tensors than Inception's. torch-fidelity would run whatever a pickle says, so it is handed a copy
+    of the tensors alone.
+    """
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # a second; few runs need it
+
+    digest = files.sha256(path)
+    if not digest.startswith(release):
+        raise DataError(
+            f"{path} is not the Inception network asked for: its sha256 begins with {digest[:8]}, not {release}; "
+            f"to measure with it all the same: --set fid.release={digest[:8]}"
+        )
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises is not a closed list
+        raise DataError(f"{path} is not a file of tensors ({type(error).__name__}); nothing in it was run") from error
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tensors.pth"
+        torch.save(tensors, copy)
+        try:
+            network = FeatureExtractorInceptionV3("inception", [layer], feature_extractor_weights_path=str(copy))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} does not hold Inception's weights: {str(error).partition(chr(10))[0]}") from error
+    network.to(device)
+
+    def features(x: Tensor) -> Tensor:
+        found: Tensor = network(x.expand(-1, 3, -1, -1))[0]
+        return found
+
+    return digest, features

@@ -1,0 +1,34 @@
+"""Frechet distance on features of a small classifier that the zoo ships: random, low-posterior, reconstructions."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from ..metric import Column, Run
+from ..sample_quality import Extract, SampleQuality
+
+
+@final
+@dataclass(frozen=True)
+class FdDomain(SampleQuality):
+    """`SampleQuality` on the hidden layer of the dataset's classifier, so that nothing need be downloaded.
+
+    Values are comparable within a dataset only, and never with FID, whose features are Inception's.
+    """
+
+    version: ClassVar[int] = 1
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("fd_domain", "squared features", "lower", "estimate"),
+        Column("fd_domain_lp", "squared features", "lower", "estimate"),
+        Column("fd_domain_gap", "squared features", "lower", "estimate"),
+        Column("fd_domain_reconstruction", "squared features", "lower", "estimate"),
+    )
+
+    def extractor(self, run: Run) -> tuple[str, Extract]:
+        return run.resources.features()
+
+
+plugin = {
+    "quick": FdDomain(samples=500, candidates=2000),
+    "standard": FdDomain(),
+    "paper": FdDomain(samples=10_000, candidates=100_000),
+}
