@@ -135,7 +135,9 @@ def test_the_command_trains_one_and_the_list_of_models_has_none(
 ) -> None:
     path = CARDS["digits"].path
     assert path is not None
-    result = vaebench("train", "--card", path, "--epochs", 1, "--out", tmp_path, "--json")
+    command = ("train", "--card", path, "--epochs", 1, "--out", tmp_path, "--json")
+    assert "a classifier, which keeps no trajectory" in vaebench(*command, "--trajectory", 2).stderr
+    result = vaebench(*command)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["card"] == str(tmp_path / "digits.toml")
     made = cards.read(tmp_path / "digits.toml")

@@ -1,6 +1,7 @@
 """The Inception network that FID is defined with: where its weights are, read so that no file runs code."""
 
 import hashlib
+import os
 import tempfile
 import urllib.request
 from collections.abc import Callable
@@ -24,6 +25,13 @@ Extract = Callable[[Tensor], Tensor]
 def kept() -> Path:
     """Where torch-fidelity keeps its own download; it need not be there."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
+
+
+def default() -> Path | None:
+    """The weights used where none are named: $VAEBENCH_INCEPTION, else torch-fidelity's download, if it is there."""
+    if named := os.environ.get("VAEBENCH_INCEPTION"):
+        return Path(named)
+    return kept() if kept().is_file() else None
 
 
 def fetch() -> Path:

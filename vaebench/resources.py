@@ -21,8 +21,8 @@ from .model import LatentVariableModel
 class Folder:
     """`metric.Resources`: datasets under `data` (none is downloaded), models of the zoo for the dataset of the run.
 
-    `inception` is a file of weights, or "download"; None uses what torch-fidelity has downloaded before.
     The trajectory is that of the evaluated `weights`: in `trajectory_at`, else beside them.
+    `inception` is a file of weights, or "download"; None is `inception.default`.
     """
 
     data: Path
@@ -77,6 +77,6 @@ class Folder:
                 raise UnavailableError(str(error)) from error
         if self.inception is not None:
             return Path(self.inception)
-        if inception.kept().is_file():
-            return inception.kept()
+        if (path := inception.default()) is not None:
+            return path
         raise UnavailableError("no Inception weights; give --inception-weights FILE, or 'download' (95 MB)")

@@ -163,6 +163,7 @@ def test_other_weights_than_the_released_are_named(weights: Path, tmp_path: Path
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """torch's folder of downloads, empty."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.delenv("VAEBENCH_INCEPTION", raising=False)
     return tmp_path / "hub" / "checkpoints"
 
 
@@ -189,6 +190,8 @@ def test_where_weights_come_from(hub: Path, tmp_path: Path, monkeypatch: pytest.
     assert path.parent == hub
     monkeypatch.setattr("urllib.request.urlopen", None)  # no second download
     assert folder("download").inception_weights() == folder(None).inception_weights() == path
+    monkeypatch.setenv("VAEBENCH_INCEPTION", "named.pth")
+    assert folder(None).inception_weights() == Path("named.pth")
 
 
 def test_no_network_is_a_reason(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,8 @@ class Planted:
         self.seen.append(len(x))
         return x.flatten(1).float() + self.shift
 
-    dataset, model, inception_weights = none.dataset, none.model, none.inception_weights
+    dataset, model, trajectory = none.dataset, none.model, none.trajectory
+    inception_weights = none.inception_weights
 
 
 class Silent:

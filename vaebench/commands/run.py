@@ -71,17 +71,16 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
 @click.option("--in-flight", type=click.IntRange(min=1), help="Blocks at once.  [default: one for each CPU thread]")
-@click.option("--inception-weights", "inception", metavar="FILE|download", envvar="VAEBENCH_INCEPTION",
-              help="Of fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
+@click.option("--inception-weights", "inception", metavar="FILE|download",
+              help="For fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
 @options(boards_option, as_json_option)
 @click.pass_context
 def run(
     ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, checkpoint: Path | None,
     trajectory: Path | None, metric: tuple[str, ...], preset: str, changes: tuple[str, ...], seed: int,
-    data: Path | None, device: str, dtype: str, batch_size: int | None, in_flight: int | None,
-    inception: str | None, fresh: bool,
-    leaderboards: Path, as_json: bool,
+    data: Path | None, device: str, dtype: str, batch_size: int | None, in_flight: int | None, inception: str | None,
+    fresh: bool, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate a trained model and write its leaderboard rows.
 

@@ -35,7 +35,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train a card's model by its recipe. Interrupted, the same command resumes.
 
-    A card of the family `classifier`, as in the zoo's folder `features`, gives what fd-domain measures with.
+    A card of the family `classifier`, as in the zoo's folder `features`, gives what fd-domain measures with,
+    in minutes and without resuming.
     """
     found = find_card(model, dataset, card)
     if found.training is None:
@@ -46,6 +47,8 @@ def train(
 
     content = load_dataset(found.dataset, data)
     with terminal.Bar(ctx.find_root().params["debug"]) as bar:
+        if found.family == features.FAMILY and trajectory is not None:
+            raise UserError(f"card {found.id} is of a classifier, which keeps no trajectory; leave out --trajectory")
         if found.family == features.FAMILY:
             trained = features.train(found, content, out, device=torch_device(device), report=bar.report)
         else:
