@@ -120,6 +120,11 @@ class Run(Protocol):
         ...
 
     @property
+    def model_name(self) -> str:
+        """The evaluated model's name on the board."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where the model is, and where `map` puts each batch."""
         ...
@@ -154,6 +159,10 @@ class Run(Protocol):
 
         A split's name must say which examples it holds: that and the stage are how the values are found again.
         """
+        ...
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that stops nothing: a part of the metric that is left out, and why."""
         ...
 
     def keep(self, name: str, content: bytes) -> None:

@@ -137,6 +137,13 @@ class MetricRun:
     def resources(self) -> Resources:
         return self._around.resources
 
+    @property
+    def model_name(self) -> str:
+        return self._subject.name
+
+    def warn(self, text: str) -> None:
+        self._progress.warn(text)
+
     def keep(self, name: str, content: bytes) -> None:
         self._around.keep(self._name, name, content)
 

@@ -34,8 +34,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "info": {"strength": 20.0},
     "consistency": {"base": {"name": "iwae", "samples": 3}, "strength": 0.1, "flip": "horizontal"},
     "jacobian": {"beta": 1.0},
+    "mutated": {"base": {"name": "elbo"}, "rate": 0.1},
 }
-VECTORS = [name for name in SMALL if name != "consistency"]  # those that ask for no image
+VECTORS = [name for name in SMALL if name not in ("consistency", "mutated")]  # those that ask for no image
 
 
 def build(name: str, options: dict[str, Any]) -> Objective:

@@ -52,6 +52,9 @@ class TemperedLeapfrog:
 
     def _force(self, z: Tensor) -> Tensor:
         """-dU/dz, (S, B, L)."""
+        if torch._C._functorch.is_functorch_wrapped_tensor(z):  # inside torch.func.vmap, which refuses autograd.grad
+            slope: Tensor = torch.func.grad(lambda at: self.potential(at).sum())(z)
+            return -slope
         differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             at = z if differentiable and z.requires_grad else z.detach().requires_grad_()

@@ -15,7 +15,7 @@ from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 from torch.types import _size
 
-from ..functional.bernoulli import log_likelihood
+from ..functional import bernoulli, categorical
 from . import noise
 
 _NONE = torch.Size()
@@ -78,7 +78,7 @@ class Bernoulli(Likelihood):
 
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.raw.flatten(2)
-        return log_likelihood(logits, x.flatten(-len(self.event_shape)).to(logits.dtype))
+        return bernoulli.log_likelihood(logits, x.flatten(-len(self.event_shape)).to(logits.dtype))
 
     @property
     def mean(self) -> Tensor:
@@ -108,9 +108,7 @@ class Categorical(Likelihood):
         return logits
 
     def log_prob(self, x: Tensor) -> Tensor:
-        logits = self.logits
-        chosen = logits.gather(3, x.to(torch.int64).expand(logits.shape[:2] + self.event_shape).unsqueeze(3))
-        return (chosen.squeeze(3) - logits.logsumexp(3)).flatten(2).sum(-1)
+        return categorical.log_likelihood(self.logits, x.to(torch.int64), 3).flatten(2).sum(-1)
 
     @property
     def mean(self) -> Tensor:

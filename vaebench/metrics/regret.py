@@ -1,0 +1,284 @@
+"""Likelihood Regret and its baselines: how well each tells foreign images from those of the dataset."""
+
+import copy
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ..data import Batch, Dataset, Split
+from ..distributions.gaussian import DiagonalGaussian
+from ..distributions.noise import keyed
+from ..functional.complexity import compressed_bits, input_complexity
+from ..functional.divergence import kl_gaussian
+from ..functional.importance import ImportanceWeights
+from ..functional.random import derive
+from ..functional.separation import Separation, separation
+from ..functional.statistics import mean_stderr
+from ..metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
+from ..model import FactoredModel, LatentVariableModel
+from ._outliers import NAMES, PAIRS, outliers
+
+SCORES = ("regret", "likelihood", "complexity", "ratio")
+MEASURES: tuple[tuple[str, Literal["higher", "lower"]], ...] = (
+    ("auroc", "higher"),
+    ("auprc", "higher"),
+    ("fpr95", "lower"),
+)
+_FLOATS = 2**24  # of the copies of the inference parameters held at once; optimiser and gradients are three times more
+
+
+def negative_elbo(model: LatentVariableModel, x: Tensor) -> Tensor:
+    """-log p(x|z) + KL(q(z|x) || p(z)) at one draw z of q for each x (B, *shape), (B,) nats.
+
+    The KL is exact between diagonal Gaussians, and log q(z|x) - log p(z) at the same draw otherwise.
+    """
+    if not isinstance(model, FactoredModel):
+        return -model.draw(x, 1).log_weight[0]
+    q, p = model.posterior(x), model.prior(len(x))
+    z = q.rsample(1)
+    if isinstance(q, DiagonalGaussian) and isinstance(p, DiagonalGaussian):
+        rate = kl_gaussian(q.mean, q.log_variance, p.mean, p.log_variance)
+    else:
+        rate = (q.log_prob(z) - p.log_prob(z))[0]
+    return rate - model.likelihood(z).log_prob(x)[0]
+
+
+@final
+class ExampleBound(nn.Module):
+    """`negative_elbo` of one example, whose draw is keyed by `seed`, the example and the step."""
+
+    def __init__(self, model: LatentVariableModel, seed: int) -> None:
+        super().__init__()
+        self.model, self.seed = model, seed
+
+    def forward(self, x: Tensor, example: Tensor, step: int) -> Tensor:
+        with keyed(self.seed, example[None], step):
+            return negative_elbo(self.model, x[None])[0]
+
+
+def tuned(model: LatentVariableModel, batch: Batch, seed: int, metric: "Regret") -> dict[str, Tensor]:
+    """The inference parameters of `model` by name after `metric.steps` of Adam on each example alone: (B, *shape).
+
+    Every example has a copy of them all; what p(x, z) depends on is shared and stays. `model` must be a copy.
+    """
+    model.space.check(batch.x)
+    module = ExampleBound(model.requires_grad_(False), seed)
+    names = [name for name, _ in model.inference_parameters()]
+    copies = {
+        f"model.{name}": parameter.detach().expand(len(batch.x), *parameter.shape).clone().requires_grad_()
+        for name, parameter in model.inference_parameters()
+    }
+    optimiser = torch.optim.Adam(
+        list(copies.values()),
+        lr=metric.learning_rate,
+        betas=metric.betas,
+        weight_decay=metric.weight_decay,
+        fused=batch.x.device.type in ("cpu", "cuda"),
+    )
+    for step in range(metric.steps):
+
+        def loss(parameters: Mapping[str, Tensor], x: Tensor, example: Tensor, step: int = step) -> Tensor:
+            value: Tensor = functional_call(module, dict(parameters), (x, example, step))
+            return value
+
+        with torch.enable_grad():
+            optimiser.zero_grad()
+            vmap(loss)(copies, batch.x, batch.example).sum().backward()  # each loss has parameters of its own
+        optimiser.step()
+    return {name: copies[f"model.{name}"].detach() for name in names}
+
+
+def weigher(model: LatentVariableModel, x: Tensor) -> Callable[[int], Tensor]:
+    """A function of S: the log weights of S draws for each x, (S, B). q(z|x) is computed once where it can be."""
+    if not isinstance(model, FactoredModel):
+        return lambda samples: model.draw(x, samples).log_weight
+    q, p = model.posterior(x), model.prior(len(x))
+
+    def weigh(samples: int) -> Tensor:
+        z = q.rsample(samples)
+        return model.likelihood(z).log_prob(x) + p.log_prob(z) - q.log_prob(z)
+
+    return weigh
+
+
+def nll(model: LatentVariableModel, batch: Batch, seed: int, samples: int, rows: int) -> Tensor:
+    """-L_K of each example with K = `samples` draws of q, about `rows` decoded at once: (B,) float64 nats."""
+    chunk, found = max(1, rows // samples), []
+    for first in range(0, len(batch.x), chunk):
+        x, example = batch.x[first : first + chunk], batch.example[first : first + chunk]
+        weigh, draws, parts = weigher(model, x), max(1, rows // len(x)), []
+        for start in range(0, samples, draws):
+            with keyed(seed, example, start):
+                parts.append(weigh(min(draws, samples - start)))
+        weights = ImportanceWeights(samples)
+        weights.add(torch.cat(parts))
+        found.append(-weights.result().log_marginal)
+    return torch.cat(found)
+
+
+def plain(batch: Batch, _: int, *, model: LatentVariableModel, own: int, samples: int, rows: int) -> dict[str, Tensor]:
+    """`nll` under the seed `own`."""
+    return {"nll": nll(model, batch, own, samples, rows)}
+
+
+def regrets(
+    batch: Batch, _: int, *, model: LatentVariableModel, own: int, metric: "Regret", rows: int
+) -> dict[str, Tensor]:
+    """`nll` of each example by q(z|x) as it is, and by the q tuned on that example alone, at the same noise.
+
+    The noise is of the seed `own`, which unlike a pass's does not depend on which foreign sets were at hand.
+    """
+    model = copy.deepcopy(model)  # blocks run side by side, and parameters are exchanged
+    before = nll(model, batch, derive(own, "draws"), metric.samples, rows)
+    copies, after = tuned(model, batch, derive(own, "steps"), metric), []
+    for i in range(len(batch.x)):
+        for name, parameter in model.inference_parameters():
+            parameter.copy_(copies[name][i])
+        one = Batch(batch.x[i : i + 1], None, batch.example[i : i + 1])
+        after.append(nll(model, one, derive(own, "draws"), metric.samples, rows))
+    return {"before": before, "after": torch.cat(after)}
+
+
+def digest(model: nn.Module) -> str:
+    """16 hex digits that name the weights of `model`."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+@final
+@dataclass(frozen=True)
+class Regret(Metric):
+    """Four scores of being foreign on the first `images` of `split`, and of each foreign set pinned for the dataset.
+
+    * regret: LR(x) = log p_after(x) - log p_before(x), both by `samples` importance-weighted draws: before with q(z|x),
+      after with all inference parameters tuned on x alone, `steps` steps of Adam on -log p(x|z) + KL at one draw each.
+      Batch norm uses its running statistics throughout. Before and after see the same noise.
+    * likelihood: -log p_before(x).
+    * complexity: -log2 p_before(x) - L(x), L the bits of the shorter of the PNG and JPEG 2000 files.
+    * ratio: log p_background(x) - log p_before(x), of the zoo's model `background` ("{model}" is the evaluated model's
+      name), trained with objective "mutated". Left out where there is none.
+
+    For each: area under the ROC curve, average precision and false positive rate at a recall of 95%, foreign images
+    being positive; standard errors over `resamples` bootstrap samples of both sets. Foreign sets not at hand are left
+    out. `regret` alone is the mean over the dataset's own images. The score of each image is kept beside the rows.
+
+    Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977); Serra et al. 2020 (arXiv 1909.11480); Ren et al. 2019
+    (arXiv 1906.02845); PROTOCOLS decision 10.
+    """
+
+    images: int = 500
+    samples: int = 1000
+    steps: int = 100
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 5e-5
+    background: str = "{model}-background"
+    resamples: int = 1000
+
+    version: ClassVar[int] = 1
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("regret", "nats", "none", "estimate"),
+        *(
+            Column(f"{measure}_{score}_{name.replace('-', '_')}", "", better, "estimate")
+            for name in NAMES
+            for score in SCORES
+            for measure, better in MEASURES
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for name, low in {"images": 2, "samples": 1, "steps": 0, "resamples": 2}.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        if dataset.name not in PAIRS:
+            return f"no foreign sets are pinned for {dataset.name}; there are for {', '.join(PAIRS)}"
+        if self.split not in dataset.splits:
+            return f"{dataset.name} has no split {self.split!r}"
+        return None
+
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        split = dataset.split(self.split)
+        own = split.part(torch.arange(min(self.images, len(split))), f"{split.name} first {self.images}")
+        try:
+            background = run.resources.model(self.background.replace("{model}", run.model_name))
+        except UnavailableError as error:
+            run.warn(f"regret: no likelihood ratio: {error}")
+            background = None
+        sets: dict[str, dict[str, Tensor]] = {}
+        for foreign in outliers(dataset, split, self.images, run.resources):
+            if foreign.split is None:
+                run.warn(f"regret: {foreign.name} is left out: {foreign.reason}")
+            else:
+                sets[foreign.name] = self._scores(model, background, foreign.split, run)
+        if not sets:
+            raise UnavailableError(
+                f"none of {', '.join(PAIRS[dataset.name])} is at hand to compare {dataset.name} with"
+            )
+        inside = self._scores(model, background, own, run)
+        yield Measurement("regret", *mean_stderr(inside["regret"]), len(own))
+        run.keep_values({"regret": inside["regret"]})
+        run.keep("scores.parquet", _table({dataset.name: inside, **sets}))
+        for name, scores in sets.items():
+            for score in SCORES:
+                if score in inside:
+                    seed = derive("regret", name)  # the same samples for all scores
+                    found = separation(inside[score], scores[score], self.resamples, seed)
+                    yield from _measurements(f"{score}_{name.replace('-', '_')}", found, len(own) + len(scores[score]))
+
+    def _scores(
+        self, model: LatentVariableModel, background: LatentVariableModel | None, part: Split, run: Run
+    ) -> dict[str, Tensor]:
+        """Every score of every image of `part`, and what they are made of, each (N,) float64."""
+        seed, rows = derive(run.seed, part.name), run.rows(model)
+        size = sum(parameter.numel() for _, parameter in model.inference_parameters())
+        batch = max(1, min(BLOCK, rows, _FLOATS // max(1, size)))
+        found = run.map(partial(regrets, model=model, own=seed, metric=self, rows=rows), part, batch=batch)
+        bits = compressed_bits(part.x)
+        values = {
+            "nll_before": found["before"],
+            "nll_after": found["after"],
+            "bits": bits,
+            "regret": found["before"] - found["after"],
+            "likelihood": found["before"],
+            "complexity": input_complexity(found["before"], bits),
+        }
+        if background is not None:
+            named = Split(f"{part.name} by {digest(background)}", part.x)  # the journal knows the model by its weights
+            rows = run.rows(background)
+            other = partial(plain, model=background, own=seed, samples=self.samples, rows=rows)
+            values["nll_background"] = run.map(other, named, batch=max(1, rows // self.samples))["nll"]
+            values["ratio"] = found["before"] - values["nll_background"]
+        return values
+
+
+def _measurements(suffix: str, found: Separation, count: int) -> Iterator[Measurement]:
+    for (measure, _), value in zip(MEASURES, found, strict=True):
+        yield Measurement(f"{measure}_{suffix}", value.value, value.stderr, count)
+
+
+def _table(sets: Mapping[str, Mapping[str, Tensor]]) -> bytes:
+    """A Parquet file with a line for each image: its set, its place there, and every score."""
+    columns: dict[str, list[str] | list[int] | list[float]] = {
+        "set": [name for name, scores in sets.items() for _ in scores["regret"]],
+        "index": [i for scores in sets.values() for i in range(len(scores["regret"]))],
+    }
+    for score in next(iter(sets.values())):
+        columns[score] = torch.cat([scores[score] for scores in sets.values()]).tolist()
+    pq.write_table(pa.table(columns), buffer := io.BytesIO())
+    return buffer.getvalue()
+
+
+plugin = {"quick": Regret(images=50, samples=50, steps=20, resamples=200), "standard": Regret(), "paper": Regret()}
