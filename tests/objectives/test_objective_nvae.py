@@ -108,6 +108,8 @@ def test_the_total_is_its_parts() -> None:
     judged = loss(made, m, 1.0)
     torch.testing.assert_close(judged.total, judged.terms["distortion"] + judged.terms["rate"])
     assert judged.terms.keys() == {"distortion", "rate"}
+    judged = loss(made, m, 0.15)  # nothing is balanced outside training
+    torch.testing.assert_close(judged.total, judged.terms["distortion"] + made.beta(0.15) * judged.terms["rate"])
     made.train()
     free = loss(objective(m, penalty=0.0, balance=False).train(), m, 0.15)
     torch.testing.assert_close(free.total, free.terms["distortion"] + made.beta(0.15) * free.terms["rate"])

@@ -78,11 +78,8 @@ class Nvae(Objective):
         if self.options.penalty == 0:
             return
         for i, weights in enumerate(_stacked(model)):
-            count, rows, columns = weights.shape
-            first, second = torch.randn(count, rows).to(weights), torch.randn(count, columns).to(weights)
-            _, left, right = power_iteration(weights.detach(), first, second, FIRST_ROUNDS)
-            self.register_buffer(f"left{i}", left)
-            self.register_buffer(f"right{i}", right)
+            _, vectors = power_iteration(weights.detach(), torch.randn(weights.shape[:2]).to(weights), FIRST_ROUNDS)
+            self.register_buffer(f"left{i}", vectors)
 
     def beta(self, progress: float) -> float:
         """The weight of the rate."""
@@ -119,10 +116,8 @@ class Nvae(Objective):
         device = next(model.parameters()).device
         spectral = scales = torch.zeros((), device=device)
         for i, weights in enumerate(_stacked(model)):
-            left, right = self.get_buffer(f"left{i}"), self.get_buffer(f"right{i}")
-            sigma, new_left, new_right = power_iteration(weights, left, right, ROUNDS)
-            left.copy_(new_left)
-            right.copy_(new_right)
+            sigma, vectors = power_iteration(weights, self.get_buffer(f"left{i}"), ROUNDS)
+            self.get_buffer(f"left{i}").copy_(vectors)
             spectral = spectral + sigma.sum()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
