@@ -282,6 +282,8 @@ def test_unknown_operations_are_refused(name: str) -> None:
     [
         ({"groups": 0}, "groups = 0 should be at least 1"),
         ({"flows": -1}, "flows should be at least 0"),
+        ({"ops": {"dec": "res_elu"}}, "ops: dec = 'res_elu' should be a list of operations"),
+        ({"ops": {"dec": []}}, r"ops: dec = \[\] should be a list"),
         ({"ops": {"decoder": ["res_elu"]}}, r"ops = \['decoder'\] should be of pre, enc, dec, post"),
     ],
 )

@@ -58,6 +58,9 @@ class Architecture:
             raise ValueError("encoder_cells, decoder_cells and flows should be at least 0, decoder_channels at least 1")
         if unknown := set(self.ops) - set(PLACES):
             raise ValueError(f"ops = {sorted(unknown)} should be of {', '.join(PLACES)}")
+        for place, names in self.ops.items():
+            if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"ops: {place} = {names!r} should be a list of operations")
 
     def operations(self, place: str) -> tuple[str, ...]:
         """The operations of the cells at `place`."""
