@@ -21,6 +21,7 @@ from vaebench.errors import UserError
 from vaebench.metric import UnavailableError
 from vaebench.metrics.likelihood import score
 from vaebench.model import Draws, Latents, LatentVariableModel
+from vaebench.networks import nvae_evaluation
 from vaebench.oracles import TwoLevelGaussian, oracles
 from vaebench.stages import first_group
 
@@ -184,6 +185,24 @@ def test_readjusted_statistics_are_used_and_not_stored() -> None:
     assert not torch.allclose(plain.likelihood(z).raw, moved.likelihood(z).raw, atol=1e-3)
     moved.likelihood(z)
     assert all(a.equal(b) for a, b in zip(plain.state_dict().values(), moved.state_dict().values(), strict=True))
+
+
+def test_statistics_are_readjusted_again_for_generative_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    m, x, calls = model("readjusted"), images(GREY), list[Any]()
+    real = nvae_evaluation.readjusted
+    monkeypatch.setattr(nvae_evaluation, "readjusted", lambda network, how: calls.append(network) or real(network, how))
+
+    def weights(of: NVAE) -> Tensor:
+        with noise.keyed(0, torch.arange(3)):
+            return of.draw(x, 1).log_weight
+
+    weights(m)
+    for name, count in (("enc_sampler.0.bias", 1), ("dec_tower.0.conv.bias", 2)):
+        with torch.no_grad():
+            m.network.get_parameter(name).add_(0.5)
+        found = weights(m)
+        assert len([network for network in calls if network is m.network]) == count
+        torch.testing.assert_close(found, weights(copy.deepcopy(m)))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..distributions import noise
 from ..functional.random import derive
-from .nvae import Network, soft_normal
+from .nvae import INFERENCE, Network, soft_normal
 from .nvae_folding import folded
 
 THREADS = 64
@@ -66,16 +66,19 @@ class Evaluation:
         tensors = [*live.parameters(), *live.buffers()]
         if any(_wrapped(tensor) for tensor in tensors):
             return live
-        key = tuple((id(t), t.data_ptr(), t._version) for t in tensors)
+        inference = {id(p) for part in INFERENCE for p in live.get_submodule(part).parameters()}
 
-        def kept(name: str, make: Callable[[], Network]) -> Network:
+        def kept(name: str, ignored: set[int], make: Callable[[], Network]) -> Network:
+            key = tuple((id(t), t.data_ptr(), -1 if id(t) in ignored else t._version) for t in tensors)
             if name not in self._prepared or self._prepared[name].key != key:
                 self._prepared[name] = _Prepared(key, tensors, make())
             return self._prepared[name].network
 
         with self._lock:
-            base = kept("readjusted", lambda: readjusted(live, self.readjust)) if self.readjust.passes else live
-            return base if torch.is_grad_enabled() else kept("folded", lambda: fold(base, self.half))
+            base = live
+            if self.readjust.passes:  # the prior's samples depend on no inference parameter, and the copy shares them
+                base = kept("readjusted", inference, lambda: readjusted(live, self.readjust))
+            return base if torch.is_grad_enabled() else kept("folded", set(), lambda: fold(base, self.half))
 
     def features(self, network: Network, x: Tensor, make: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """`make(x)`, once for calls in a row of one thread with the same `x` and `network`."""
