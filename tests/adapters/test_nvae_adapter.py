@@ -87,6 +87,7 @@ def test_fused_draws_are_the_composed_ones(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(nvae, "FLOATS", 1)  # one draw at a time
     with noise.keyed(5, torch.arange(3)):
         parts = m.draw(x, 4)
+    torch.testing.assert_close(m.likelihood(z).log_prob(x), composed.log_likelihood, rtol=1e-4, atol=1e-4)
     for a, b in zip((*fused.latents, *fused[1:]), (*parts.latents, *parts[1:]), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 

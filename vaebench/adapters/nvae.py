@@ -107,11 +107,20 @@ class NVAE(HierarchicalModel):
         return TopDownGaussian(parts, network.start(len(features[0])), network.absorb, network.bijections)
 
     def likelihood(self, latents: Latents) -> Likelihood:
-        network = self._live()
-        state = network.start(latents[0].shape[1])
-        for g, z in enumerate(latents):
-            state = network.absorb(g, state, z)
-        return self._decoded(network.decode(state))
+        network, (samples, batch) = self._live(), latents[0].shape[:2]
+        raw: list[Tensor] = []
+        for part in self._parts(network, samples, batch):
+            state = network.start(batch)
+            for g, z in enumerate(latents):
+                state = network.absorb(g, state, z[part])
+            raw.append(network.decode(state))
+        return self._decoded(torch.cat(raw))
+
+    def _parts(self, network: Network, samples: int, batch: int) -> list[slice]:
+        """The draws to evaluate at once: all where batch norm or gradients must see them together."""
+        whole = torch.is_grad_enabled() or self.training
+        size = samples if whole else max(1, FLOATS // (network.row * batch))
+        return [slice(first, first + size) for first in range(0, samples, size)]
 
     def _decoded(self, raw: Tensor) -> Likelihood:
         space, o = self.space, self.options
@@ -133,11 +142,9 @@ class NVAE(HierarchicalModel):
         q, p = self._posterior(network, features), self._prior(network, len(x))
         shapes = [(samples, len(x), self.options.latent, size, size) for size in network.sizes]
         eps = [noise.standard_normal(shape, self.network.prior_ftr0) for shape in shapes]
-        whole = torch.is_grad_enabled() or self.training  # batch norm and gradients see all draws at once
-        part = samples if whole else max(1, FLOATS // (network.row * len(x)))
         walks, scores = list[Walk](), list[Tensor]()
-        for first in range(0, samples, part):
-            walked = walk(q, p, [e[first : first + part] for e in eps])
+        for part in self._parts(network, samples, len(x)):
+            walked = walk(q, p, [e[part] for e in eps])
             scores.append(self._decoded(network.decode(walked.state)).log_prob(x))
             walks.append(walked._replace(state=None))
         latents = tuple(torch.cat(group) for group in zip(*(w.latents for w in walks), strict=True))
