@@ -96,7 +96,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. Defaults are a plain run: Adam, constant rate, best validation epoch kept."""
+    """How a model is trained. Defaults are a plain run: Adam, constant rate, best validation epoch kept.
+
+    `autocast` is the arithmetic of convolutions and matrix products on an accelerator; on a CPU it does nothing.
+    """
 
     epochs: int
     batch_size: int = 128
@@ -109,6 +112,7 @@ class Recipe:
     warmup_steps: int = 0
     clip_norm: float | None = None
     ema: float | None = None
+    autocast: Literal["bfloat16"] | None = None
     validation: int = 0
     seed: int = 0
 

@@ -105,12 +105,15 @@ def resolve(card: Card) -> Card:
 def digest(card: Card, dataset: Dataset) -> str:
     """64 hex digits that name what a run computes: the resolved card's tables, and the content of the data."""
     assert card.training is not None
+    training = dataclasses.asdict(card.training)
+    if training["autocast"] is None:
+        del training["autocast"]  # older digests know no such key
     content = {
         "format": FORMAT,
         "family": card.family,
         "model": card.model,
         "objective": card.objective,
-        "training": dataclasses.asdict(card.training),
+        "training": training,
         "space": dataclasses.asdict(dataset.space),
         "data": dataset.fingerprint,
     }

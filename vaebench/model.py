@@ -89,3 +89,17 @@ class FactoredModel(LatentVariableModel, ABC):
             self.prior(len(x)).log_prob(latents),
             posterior.log_prob(latents),
         )
+
+
+class HierarchicalModel(LatentVariableModel, ABC):
+    """A model of latent groups that form scales, for objectives that weigh groups."""
+
+    groups_per_scale: tuple[int, ...]
+    """From the lowest resolution, which is the first, to the highest."""
+
+    @abstractmethod
+    def draw_groups(self, x: Tensor, samples: int) -> tuple[Draws, Tensor]:
+        """`draw`, and each group's rate, (G, S, B) nats, whose expectation is E KL(q(z_g|z_<g, x) || p(z_g|z_<g)).
+
+        It is that KL given the groups above where it has a closed form, else log q - log p of the draw.
+        """

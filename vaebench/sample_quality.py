@@ -25,7 +25,8 @@ from .metric import BLOCK, Measurement, Metric, Run, UnavailableError
 from .model import LatentVariableModel
 from .stages import Decode, Posterior, PriorLatents, PriorSample, candidates, displayed, eight_bit, varied
 
-SAMPLED = ("categorical", "discretised-logistic", "discretised-logistic-mixture")
+_MIXTURE = "discretised-logistic-mixture"
+SAMPLED = ("categorical", "discretised-logistic", _MIXTURE, f"{_MIXTURE}-nvae")
 """Likelihoods of which a sample is shown where `decode` is "auto"; of the others, the mean."""
 PIECE = 5000  # images whose features are held at once
 Extract = Callable[[Tensor], Tensor]

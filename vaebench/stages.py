@@ -22,10 +22,11 @@ def first_group(posterior: LatentDistribution) -> DiagonalGaussian:
     """q(z_1|x) of the first latent group, flattened to (B, L). UnavailableError where it is no diagonal Gaussian."""
     if isinstance(posterior, DiagonalGaussian):
         return posterior
-    if isinstance(posterior, TopDownGaussian):
+    if isinstance(posterior, TopDownGaussian) and not posterior.bijections:
         mean, log_variance = posterior.conditionals[0](())
         return DiagonalGaussian(mean[0].flatten(1), log_variance[0].flatten(1))
-    raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {type(posterior).__name__}")
+    kind = "Gaussian carried by a flow" if isinstance(posterior, TopDownGaussian) else type(posterior).__name__
+    raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {kind}")
 
 
 @final

@@ -192,7 +192,9 @@ class _Session:
             x = self.train.take(index).x.to(self.device)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(r, self.step, self.steps)
-            loss: Loss = self.objective(self.model, x, self.step / self.steps)
+            half = r.autocast is not None and self.device.type != "cpu"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                loss: Loss = self.objective(self.model, x, self.step / self.steps)
             self.optimiser.zero_grad()
             loss.total.backward()
             norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])

@@ -68,6 +68,21 @@ def test_nvae_tail_counts_the_highest_of_256_levels_twice() -> None:
     torch.testing.assert_close(found[:, :254], strict[:, :254])
 
 
+def test_nvaes_mean_mixes_before_it_chains() -> None:
+    raw = outputs("nvae", 3, 256, 4, 2)
+    weights, parts = raw[:, :, :10].softmax(2), raw[:, :, 10:].unflatten(2, (3, 3, 10))
+    mean = [(weights * parts[:, :, colour, 0]).sum(2) for colour in range(3)]
+    c = [(weights * parts[:, :, colour, 2].tanh()).sum(2) for colour in range(3)]
+    red = mean[0].clamp(-1, 1)
+    green = (mean[1] + c[0] * red).clamp(-1, 1)
+    blue = (mean[2] + c[1] * red + c[2] * green).clamp(-1, 1)
+    expected = (torch.stack([red, green, blue], 2) + 1) * 127.5
+    released, proper = (MAKE[f](raw, (3, 1, 1), 256) for f in ("nvae", "discretised-logistic-mixture"))
+    torch.testing.assert_close(released.mean, expected)
+    assert float((released.mean - proper.mean).abs().max()) > 1
+    assert (released.family, proper.family) == (f"{proper.family}-nvae", "discretised-logistic-mixture")
+
+
 def test_the_tail_is_one_of_two() -> None:
     with pytest.raises(ValueError, match="tail must be 'strict' or 'nvae', not 'fat'"):
         DiscretisedLogisticMixture(outputs("nvae", 1, 256, 1, 1), (1, 1, 1), 256, tail="fat")

@@ -17,10 +17,5 @@ def divergence(q: Gaussians, p: Gaussians) -> Tensor:
     if isinstance(q, DiagonalGaussian) and isinstance(p, DiagonalGaussian):
         return kl_gaussian(q.mean, q.log_variance, p.mean, p.log_variance)
     if isinstance(q, TopDownGaussian) and isinstance(p, TopDownGaussian):
-        path = q.rsample(1)
-        terms = [
-            kl_gaussian(*ours(path[:g]), *theirs(path[:g]), dims=path[g].ndim - 2)[0]
-            for g, (ours, theirs) in enumerate(zip(q.conditionals, p.conditionals, strict=True))
-        ]
-        return sum(terms[1:], start=terms[0])
+        return q.kl(p)
     raise TypeError(f"no KL between a {type(q).__name__} and a {type(p).__name__}")

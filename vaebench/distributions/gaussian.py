@@ -1,10 +1,12 @@
 """Gaussian latents: one vector, or a chain of groups in which each depends on those above it."""
 
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, final
 
+import torch
 from torch import Tensor
 
+from ..functional.divergence import kl_gaussian
 from ..functional.gaussian import log_density
 from . import noise
 
@@ -26,33 +28,130 @@ class DiagonalGaussian:
         return log_density(latents[0], self.mean, self.log_variance)
 
 
-Conditional = Callable[[tuple[Tensor, ...]], tuple[Tensor, Tensor]]
-"""From the groups above (S, B, ...) to a group's mean and log-variance, each (S or 1, B, *event)."""
+State = Any
+"""What a group's conditional reads: by default the tuple of the groups above it, each (S, B, ...)."""
+Conditional = Callable[[State], tuple[Tensor, Tensor]]
+"""From the state to a group's mean and log-variance, each (S or 1, B, *event). The first group's ignores the state."""
+Absorb = Callable[[int, State, Tensor], State]
+"""From a group's number, its state and its latents to the state of the next group."""
+
+
+class Bijection(Protocol):
+    """A map of latents (S, B, *event) that keeps volume."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """From what is Gaussian to the latents."""
+        ...
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Back again."""
+        ...
+
+
+def collect(group: int, state: State, z: Tensor) -> State:
+    """The groups above the next one."""
+    return (*state, z)
 
 
 @final
 class TopDownGaussian:
     """prod_g N(z_g; mean_g(z_<g), diag variance_g(z_<g)) for B examples. A LatentDistribution.
 
-    `conditionals[g]` gives group g's mean and log-variance from the groups above it.
+    `conditionals[g]` gives group g's mean and log-variance from its state, which begins as `start` and which `absorb`
+    carries past each group: work on the groups above is then done once. With `bijections`, what is Gaussian is
+    f_g^-1(z_g), one f_g of unit Jacobian for each group.
     """
 
-    def __init__(self, conditionals: tuple[Conditional, ...]) -> None:
-        self.conditionals = conditionals
+    def __init__(
+        self,
+        conditionals: Sequence[Conditional],
+        start: State = (),
+        absorb: Absorb = collect,
+        bijections: Sequence[Bijection] = (),
+    ) -> None:
+        self.conditionals, self.start, self.absorb, self.bijections = tuple(conditionals), start, absorb, bijections
+
+    def carried(self, group: int, z: Tensor) -> Tensor:
+        """The latents of what is Gaussian."""
+        return self.bijections[group].forward(z) if self.bijections else z
+
+    def _descend(self, noise_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        latents: list[Tensor] = []
+        state = self.start
+        for g, conditional in enumerate(self.conditionals):
+            mean, log_variance = conditional(state)
+            latents.append(self.carried(g, mean + (0.5 * log_variance).exp() * noise_of(mean)))
+            if g + 1 < len(self.conditionals):
+                state = self.absorb(g, state, latents[g])
+        return tuple(latents)
 
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """Every group, top-down: (S, B, *event) each."""
-        latents: tuple[Tensor, ...] = ()
-        for conditional in self.conditionals:
-            mean, log_variance = conditional(latents)
-            eps = noise.standard_normal((samples, *mean.shape[1:]), mean)
-            latents = (*latents, mean + (0.5 * log_variance).exp() * eps)
-        return latents
+        return self._descend(lambda mean: noise.standard_normal((samples, *mean.shape[1:]), mean))
+
+    def means(self) -> tuple[Tensor, ...]:
+        """Every group's mean given the means above it, carried through its bijection: (1, B, *event) each."""
+        return self._descend(torch.zeros_like)
 
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """The sum of the groups' conditional log densities: (S, B) nats."""
-        terms = [
-            log_density(z, *conditional(latents[:g]), dims=z.ndim - 2)
-            for g, (conditional, z) in enumerate(zip(self.conditionals, latents, strict=True))
-        ]
+        terms: list[Tensor] = []
+        state = self.start
+        for g, (conditional, z) in enumerate(zip(self.conditionals, latents, strict=True)):
+            inner = self.bijections[g].inverse(z) if self.bijections else z
+            terms.append(log_density(inner, *conditional(state), dims=z.ndim - 2))
+            if g + 1 < len(latents):
+                state = self.absorb(g, state, z)
         return sum(terms[1:], start=terms[0])
+
+    def kl(self, other: "TopDownGaussian") -> Tensor:
+        """KL(self || other), (B,) nats: the groups' exact KLs, conditioned on one draw of self, the same for both.
+
+        Both have the same bijections (ValueError otherwise), which leave each group's KL as it is.
+        """
+        if list(self.bijections) != list(other.bijections):
+            raise ValueError("the KL of chains whose bijections differ has no closed form")
+        terms: list[Tensor] = []
+        shared, state, theirs = self.absorb == other.absorb, self.start, other.start
+        for g, (conditional, peer) in enumerate(zip(self.conditionals, other.conditionals, strict=True)):
+            mean, log_variance = conditional(state)
+            terms.append(kl_gaussian(mean, log_variance, *peer(theirs), dims=mean.ndim - 2)[0])
+            eps = noise.standard_normal((1, *mean.shape[1:]), mean)
+            z = self.carried(g, mean + (0.5 * log_variance).exp() * eps)
+            if g + 1 < len(self.conditionals):
+                state = self.absorb(g, state, z)
+                theirs = state if shared else other.absorb(g, theirs, z)
+        return sum(terms[1:], start=terms[0])
+
+
+class Walk(NamedTuple):
+    """Draws of q from one pass down two chains, scored: each list has one (S, B) for each group, nats."""
+
+    latents: tuple[Tensor, ...]
+    log_q: list[Tensor]
+    log_p: list[Tensor]
+    rates: list[Tensor]
+    """KL(q_g || p_g) given the draws above, exact; where q has bijections, log q - log p of the draw"""
+    state: State
+    """After the last group"""
+
+
+def walk(q: TopDownGaussian, p: TopDownGaussian, eps: Sequence[Tensor]) -> Walk:
+    """The draws that standard normal `eps`, (S, B, *event) for each group, make of q, scored by q and p.
+
+    q and p have one `start` and one `absorb`, which is called once for each group; p has no bijections.
+    """
+    assert q.absorb == p.absorb
+    assert not p.bijections
+    done, state = Walk((), [], [], [], None), q.start
+    for g, (ours, prior) in enumerate(zip(q.conditionals, p.conditionals, strict=True)):
+        mean, log_variance = ours(state)
+        other = prior(state)
+        inner = mean + (0.5 * log_variance).exp() * eps[g]
+        z, dims = q.carried(g, inner), inner.ndim - 2
+        done.log_q.append(log_density(inner, mean, log_variance, dims))
+        done.log_p.append(log_density(z, *other, dims))
+        rate = done.log_q[g] - done.log_p[g] if q.bijections else kl_gaussian(mean, log_variance, *other, dims)
+        done.rates.append(rate.expand(z.shape[:2]))
+        done, state = done._replace(latents=(*done.latents, z)), q.absorb(g, state, z)
+    return done._replace(state=state)

@@ -33,7 +33,7 @@ class Likelihood(Distribution, ABC):
     `family` names it in a row's comparability class; `log_prob` is in nats on the space's measure.
     """
 
-    family: ClassVar[str]
+    family: str
     discrete: ClassVar[bool]
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
 
@@ -190,7 +190,8 @@ class DiscretisedLogisticMixture(Likelihood):
     Channels: 10 mixture logits; then per colour 10 means, 10 log-scales (clamped at -7), 10 coefficients (tanh).
     The green mean moves by c_0 red; the blue mean by c_1 red + c_2 green, in [-1, 1] (the coefficients of a single
     colour are absent). `tail` "strict" gives the upper tail to the highest level alone, so that the masses sum to 1;
-    "nvae" to every x > 0.99 as NVAE's release does: at 256 levels they sum to 1 + P(255).
+    "nvae" to every x > 0.99 as NVAE's release does: at 256 levels they sum to 1 + P(255). Its mean is then the
+    release's too, no expectation: it mixes means and coefficients first, and chains the colours after.
 
     Source: Salimans et al. 2017, section 2; Vahdat & Kautz 2020.
     """
@@ -201,7 +202,9 @@ class DiscretisedLogisticMixture(Likelihood):
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, tail: str = "strict") -> None:
         if tail not in ("strict", "nvae"):
             raise ValueError(f"tail must be 'strict' or 'nvae', not {tail!r}")
-        self.upper = 0.999 if tail == "strict" else 0.99
+        self.upper, self.released = (0.999, False) if tail == "strict" else (0.99, True)
+        if self.released:
+            self.family = "discretised-logistic-mixture-nvae"  # never ranked with those whose masses sum to 1
         super().__init__(raw, shape, levels)
 
     @staticmethod
@@ -240,6 +243,13 @@ class DiscretisedLogisticMixture(Likelihood):
         assert self.levels is not None
         weights, mean, _, coefficient = self._parameters()
         weights = weights.exp().unsqueeze(2)
+        if self.released:
+            mean = (weights * mean).sum(3, keepdim=True)
+            coefficient = None if coefficient is None else (weights * coefficient).sum(3, keepdim=True)
+            moved = mean
+            for _ in range(self.event_shape[0] - 1):
+                moved = self._chain(mean, coefficient, moved.clamp(-1, 1))
+            return (moved.squeeze(3).clamp(-1, 1) + 1) * ((self.levels - 1) / 2)
         moved = mean
         for _ in range(self.event_shape[0] - 1):  # within a component each colour's mean enters those after it
             moved = self._chain(mean, coefficient, moved)

@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -27,11 +27,11 @@ class Foreign(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def read_state_dict(path: Path) -> Foreign:
-    """The tensors of a PyTorch state dict, on the CPU; nothing in the file is ever run (`weights_only`).
+def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
+    """What a PyTorch file holds, on the CPU, and its sha256; nothing in the file is ever run (`weights_only`).
 
-    DataError where the file is absent, truncated, a web page, holds anything that could run code, or is no flat
-    mapping of names to dense tensors.
+    Beyond tensors and plain containers, only the classes and functions `allowed` may occur in it. DataError where it is
+    absent, truncated, a web page, or holds anything else, which could run code.
     """
     digest = files.sha256(path)
     with path.open("rb") as file:
@@ -41,7 +41,8 @@ def read_state_dict(path: Path) -> Foreign:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols, of sparse tensors: both are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(list(allowed)):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not a closed list
         pickled = head[:1] == b"\x80" and "Unsupported operand" in str(error)  # a pickle that torch.save did not write
         if pickled or "Unsupported global" in str(error) or "Unsupported class" in str(error):
@@ -50,12 +51,24 @@ def read_state_dict(path: Path) -> Foreign:
                 "ask whoever made it for a plain state dict"
             ) from error
         raise DataError(f"{path} is truncated or not a PyTorch state dict ({type(error).__name__})") from error
+    return content, digest
+
+
+def read_state_dict(path: Path) -> Foreign:
+    """The tensors of a PyTorch state dict, read by `read_file`. DataError also where it is no flat mapping of names to
+    dense tensors."""
+    content, digest = read_file(path)
+    return Foreign(path, digest, tensors(path, content))
+
+
+def tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    """`content` of `path` as a state dict. DataError where it is no flat mapping of names to dense tensors."""
     if not isinstance(content, Mapping):
         raise DataError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors")
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise DataError(f"{path}: {name!r} is {type(tensor).__name__}, not a dense tensor; give a plain state dict")
-    return Foreign(path, digest, dict(content))
+    return dict(content)
 
 
 def check(found: Foreign, wanted: Mapping[str, Tensor]) -> None:
