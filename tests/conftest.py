@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from vaebench import card as cards
-from vaebench import plugins
+from vaebench import files, plugins
 from vaebench.cli import main
 
 Invoke = Callable[..., Result]
@@ -111,6 +111,29 @@ def zoo_card(tmp_path: Path) -> Path:
     for file in (source.path, source.weights_path()):
         (folder / file.name).write_bytes(file.read_bytes())
     return folder / "vae.toml"
+
+
+@pytest.fixture
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object], int, bool], None]:
+    """`cut_short(action, last, after)`: `action()` is interrupted at its file write number `last`, done or not."""
+
+    def interrupt(action: Callable[[], object], last: int, after: bool) -> None:
+        real, count = files.write_atomic, 0
+
+        def write(path: Path, content: bytes) -> None:
+            nonlocal count
+            count += 1
+            if count < last or after:
+                real(path, content)
+            if count == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write_atomic", write)
+            with pytest.raises(KeyboardInterrupt):
+                action()
+
+    return interrupt
 
 
 METRICS = '''

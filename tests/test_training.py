@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vaebench import card as cards
-from vaebench import checkpoint, files, loading, plugins, training
+from vaebench import checkpoint, loading, plugins, training
 from vaebench.card import Card, Recipe
 from vaebench.data import Dataset, Source, Space, Split, fingerprint
 from vaebench.errors import UserError
@@ -445,27 +446,17 @@ def test_interruption_in_this_process(name: str, tmp_path: Path, uninterrupted: 
     assert (tmp_path / "tiny.safetensors").read_bytes() == uninterrupted[name]
 
 
-def test_interruption_before_or_after_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card, dataset, real = bits_card(Recipe(epochs=2, batch_size=20, ema=0.5)), bits(), files.write_atomic
+def test_interruption_before_or_after_any_write(
+    tmp_path: Path, cut_short: Callable[[Callable[[], object], int, bool], None]
+) -> None:
+    card, dataset = bits_card(Recipe(epochs=2, batch_size=20, ema=0.5)), bits()
     run(card, dataset, tmp_path / "whole")
     whole = (tmp_path / "whole" / "tiny.safetensors").read_bytes()
     writes = 7  # the log, twice state and log, weights, card
     for last in range(1, writes + 1):
         for after in (False, True):
-            out, count = tmp_path / f"{last}{after}", 0
-
-            def write(path: Path, content: bytes, last: int = last, after: bool = after) -> None:
-                nonlocal count
-                count += 1
-                if count < last or after:
-                    real(path, content)
-                if count == last:
-                    raise KeyboardInterrupt
-
-            monkeypatch.setattr(files, "write_atomic", write)
-            with pytest.raises(KeyboardInterrupt):
-                run(card, dataset, out)
-            monkeypatch.setattr(files, "write_atomic", real)
+            out = tmp_path / f"{last}{after}"
+            cut_short(partial(run, card, dataset, out), last, after)
             trained = run(card, dataset, out)
             assert trained.weights_path().read_bytes() == whole
             assert len(log(out)) == 2

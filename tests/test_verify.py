@@ -206,6 +206,25 @@ def test_a_run_is_reproduced_bit_for_bit_without_the_journal(
     assert {path: path.read_bytes() for path in measured.rglob("*.*")} == content
 
 
+def test_a_run_that_read_a_trajectory_is_reproduced_with_it(vaebench: Invoke, boards: Path) -> None:
+    subject = ("--leaderboards", boards, "--metric", "tracin")
+    run = (
+        "run",
+        "--model",
+        "vae",
+        "--dataset",
+        "digits-contaminated",
+        "--preset",
+        "quick",
+        "--set",
+        "tracin.queries=4",
+    )
+    assert vaebench(*run, *subject).exit_code == 0
+    result = vaebench("reproduce", "vae", "digits-contaminated", *subject)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("bit for bit") == 6
+
+
 def test_what_differs_is_said(measured: Path, vaebench: Invoke) -> None:
     nll = stored(measured)["nll"]
     change(measured, "nll", value=(nll.value or 0) * (1 + 1e-7))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .distributions import noise
+from .functional.transforms import transformed
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Space:
         """Raise ValueError unless every x (..., *shape) lies in this space."""
         if tuple(x.shape[-len(self.shape) :]) != self.shape:
             raise ValueError(f"examples have shape {tuple(x.shape)}, but the space's examples are {self.shape}")
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        if transformed(x):
             return  # inside torch.func.vmap no value can be looked at: who maps a batch checks it first
         if self.levels is None:
             if not x.is_floating_point() or not bool(torch.isfinite(x).all()):

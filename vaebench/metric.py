@@ -189,9 +189,18 @@ class Metric(ABC):
     version: ClassVar[int]
     columns: ClassVar[tuple[Column, ...]]
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The splits that the dataset must have."""
+        return (self.split,)
+
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        """Why this pair cannot be measured (then its rows are `skipped` with this reason), or None."""
-        return None
+        """Why this pair cannot be measured (then its rows are `skipped` with this reason), or None.
+
+        Here, for want of a split; a metric with reasons of its own asks this first.
+        """
+        absent = next((name for name in self.reads if name not in dataset.splits), None)
+        return None if absent is None else f"{dataset.name} has no split {absent!r}"
 
     @abstractmethod
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:

@@ -43,6 +43,8 @@ class Folder:
             raise UnavailableError(f"dataset {name!r} is not under {self.data}; get it: {remedy}") from error
 
     def model(self, name: str) -> LatentVariableModel:
+        if (self.run_dataset.name, name) not in cards.ids():
+            raise UnavailableError(f"the zoo has no model {name!r} on {self.run_dataset.name}")
         try:
             card = cards.find(name, self.run_dataset.name)
             model = loading.build_model(card, self.run_dataset.space)

@@ -78,10 +78,13 @@ class SampleQuality(Metric, ABC):
         UnavailableError where it is not at hand.
         """
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.split, self.reference)
+
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        for name in (self.split, self.reference):
-            if name not in dataset.splits:
-                return f"{dataset.name} has no split {name!r}"
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
         if len(dataset.space.shape) != 3 or dataset.space.levels is None or dataset.space.shape[0] not in (1, 3):
             return f"{dataset.name} does not hold images of 1 or 3 channels of integers"
         return None
@@ -96,9 +99,8 @@ class SampleQuality(Metric, ABC):
         if (log_q := self._log_aggregate(dataset, run)) is not None:
             chosen = [i[lowest(each, self.samples).sort().values] for i, each in zip(indices, log_q, strict=True)]
             sets[low] = [take(*self._sampled(index, decode, run)) for index in chosen]
-        reference = self._reference(
-            dataset, digest, take
-        )  # last: a pass that is not needed then moves no other's noise
+        # last: a pass that the cache makes needless then moves no other's noise
+        reference = self._reference(dataset, digest, take)
         distances = {
             name: torch.tensor([frechet_distance(reference, found) for found in each], dtype=torch.float64)
             for name, each in sets.items()

@@ -219,8 +219,11 @@ def test_without_weights_fid_is_skipped_at_once(
     monkeypatch.setenv("VAEBENCH_INCEPTION", str(tmp_path / "weights.pth"))
     assert "is not the Inception network asked for" in _rows(vaebench(*command))["fid"]["reason"]
     absent = vaebench(*command, "--inception-weights", tmp_path / "absent.pth")
-    assert absent.exit_code == 1
-    assert "cannot read" in _rows(absent)["fid"]["reason"]
+    assert (absent.exit_code, absent.stdout) == (2, "")
+    assert (
+        absent.stderr
+        == f"vaebench: --inception-weights {tmp_path / 'absent.pth'} is no file; name the weights, or 'download'\n"
+    )
     with pytest.raises(Exception, match="the Inception network is not at hand"):
         NoResources().inception_weights()
 

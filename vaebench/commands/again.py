@@ -93,7 +93,7 @@ def measure_again(
     loading.load_weights(network, bench.weights)
     architecture = loading.architecture(bench.card)
     subject = metric_run.Subject(bench.card.name, network, architecture, files.sha256(bench.weights))
-    resources = Folder(bench.data, bench.content, settings.device, dtype)
+    resources = Folder(bench.data, bench.content, settings.device, dtype, weights=bench.weights)
 
     def keep(metric: str, name: str, content: bytes) -> None:
         files.write_atomic(kept / row.dataset / row.model / metric / name, content)

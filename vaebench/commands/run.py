@@ -93,9 +93,12 @@ def run(
     import torch
 
     from .. import board, loading, metric_run, ranking, runner, terminal
+    from ..inception import DOWNLOAD
     from ..journal import Journal
     from ..resources import Folder
 
+    if inception not in (None, DOWNLOAD) and not Path(inception).is_file():
+        raise UserError(f"--inception-weights {inception} is no file; name the weights, or {DOWNLOAD!r}")
     chosen = _metrics(metric, preset, changes)
     settings = metric_run.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
     files.check_writable(leaderboards / found.dataset)

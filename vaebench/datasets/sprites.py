@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import GroundTruth, Source, Space, Split
-from ..functional import random
+from ._rendered import rendered
 
 SIDE, FINE = 64, 10  # FINE: subpixels along a side of a pixel
-SIZES = {"train": 20_000, "test": 500}
 NAMES = ("shape", "scale", "orientation", "x", "y")
 VALUES = (3, 6, 40, 32, 32)
 SINES = (0, 1564, 3090, 4540, 5878, 7071, 8090, 8910, 9511, 9877, 10000)  # 10,000 sin of 0, 9, ..., 90 degrees
@@ -92,13 +91,12 @@ def render(factors: Tensor) -> Tensor:
     return torch.from_numpy(canvas).unsqueeze(1)
 
 
+TRUTH = GroundTruth(NAMES, VALUES, render)
+
+
 def read(root: Path, download: bool) -> Mapping[str, Split]:
-    """The splits "train" (20,000) and "test" (500): factors drawn uniformly, always the same."""
-    splits = {}
-    for seed, (name, size) in enumerate(SIZES.items()):
-        uniform = random.uniform(random.keys(random.derive("sprites", seed), torch.arange(size)), (len(NAMES),))
-        splits[name] = Split(name, render((uniform * torch.tensor(VALUES)).long()), binarise=True)
-    return splits
+    """The splits "train" (20,000) and "test" (500)."""
+    return rendered("sprites", TRUTH)
 
 
 plugin = Source(
@@ -109,5 +107,5 @@ plugin = Source(
     licence="none needed: rendered, not collected",
     fingerprint="f40679c147a525d746e3cd281fa93a21e18f8c96c41f79ea72fb0e6ff4ac7714",
     bundled=True,
-    ground_truth=GroundTruth(NAMES, VALUES, render),
+    ground_truth=TRUTH,
 )

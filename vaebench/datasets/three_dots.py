@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import GroundTruth, Source, Space, Split
-from ..functional import random
+from ._rendered import rendered
 
 SIDE, FINE, DOTS, POSITIONS = 64, 10, 3, 64  # FINE: subpixels along a side of a pixel
-SIZES = {"train": 20_000, "test": 500}
 NAMES = tuple(f"{axis}{dot}" for dot in range(DOTS) for axis in "xy")
 UNIT = 30  # of length: a subpixel is 30 units wide, so that every number below is an integer
 RADIUS = 1536  # .08 of the 64 * 10 * 30 units of a side
@@ -68,13 +67,12 @@ def _render(factors: NDArray[Any], first: NDArray[np.int64], stamps: Bits) -> Te
     return torch.from_numpy(((255 * (FINE**2 - covered) + FINE**2 // 2) // FINE**2).astype(np.uint8)).unsqueeze(1)
 
 
+TRUTH = GroundTruth(NAMES, (POSITIONS,) * len(NAMES), render)
+
+
 def read(root: Path, download: bool) -> Mapping[str, Split]:
-    """The splits "train" (20,000) and "test" (500): factors drawn uniformly, always the same."""
-    splits = {}
-    for seed, (name, size) in enumerate(SIZES.items()):
-        uniform = random.uniform(random.keys(random.derive("three-dots", seed), torch.arange(size)), (len(NAMES),))
-        splits[name] = Split(name, render((uniform * POSITIONS).long()), binarise=True)
-    return splits
+    """The splits "train" (20,000) and "test" (500)."""
+    return rendered("three-dots", TRUTH)
 
 
 plugin = Source(
@@ -85,5 +83,5 @@ plugin = Source(
     licence="none needed: rendered, not collected",
     fingerprint="e5c8a7b42b7a4b18b09a98828d2caf7d490ba5c2a4f443e5f59b0354361e2b1d",
     bundled=True,
-    ground_truth=GroundTruth(NAMES, (POSITIONS,) * len(NAMES), render),
+    ground_truth=TRUTH,
 )

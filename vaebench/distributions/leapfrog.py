@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..functional.gaussian import log_density
+from ..functional.transforms import transformed
 from . import noise
 from .gaussian import DiagonalGaussian
 
@@ -52,7 +53,7 @@ class TemperedLeapfrog:
 
     def _force(self, z: Tensor) -> Tensor:
         """-dU/dz, (S, B, L)."""
-        if torch._C._functorch.is_functorch_wrapped_tensor(z):  # inside torch.func.vmap, which refuses autograd.grad
+        if transformed(z):  # inside torch.func.vmap, which refuses autograd.grad
             slope: Tensor = torch.func.grad(lambda at: self.potential(at).sum())(z)
             return -slope
         differentiable = torch.is_grad_enabled()

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .transforms import transformed
+
 _FLOATS = 2**18  # of logits that are normalised at once where nothing has to be kept for a gradient
 
 
@@ -17,7 +19,7 @@ def log_likelihood(logits: Tensor, x: Tensor, dim: int) -> Tensor:
     if logits.stride(dim) == 1:
         logits, dim = logits.movedim(dim, -1), -1
     index = x.expand(logits.select(dim, 0).shape)
-    mapped = torch._C._functorch.is_functorch_wrapped_tensor(logits)
+    mapped = transformed(logits)
     if dim != -1 or mapped or (logits.requires_grad and torch.is_grad_enabled()):
         return _chosen(logits, index, dim)
     rows, levels = logits.flatten(0, -2), index.flatten()

@@ -189,8 +189,8 @@ class Disentanglement(Metric):
         return min(CHUNK, self.local_points)
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if self.split not in dataset.splits:
-            return f"{dataset.name} has no split {self.split!r}"
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
         if dataset.ground_truth is None:
             return f"{dataset.name} is not rendered from known factors"
         if len(dataset.ground_truth.sizes) < 2:

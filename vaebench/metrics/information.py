@@ -47,11 +47,6 @@ class Information(Metric):
         if min(self.draws, self.burda) < 2:
             raise ValueError(f"draws = {self.draws} and burda = {self.burda} should be at least 2")
 
-    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if self.split not in dataset.splits:
-            return f"{dataset.name} has no split {self.split!r}"
-        return None
-
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
         posterior = run.shared(Posterior(), split)

@@ -71,11 +71,6 @@ class LatentGap(Metric):
         if self.draws < 2:
             raise ValueError(f"draws = {self.draws} should be at least 2")
 
-    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if self.split not in dataset.splits:
-            return f"{dataset.name} has no split {self.split!r}"
-        return None
-
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
         prior = run.shared(PriorLatents(), candidates(torch.arange(REPEATS * self.draws)))["z"].cpu()

@@ -68,11 +68,6 @@ class Likelihood(Metric):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
 
-    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if self.split not in dataset.splits:
-            return f"{dataset.name} has no split {self.split!r}"
-        return None
-
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split, rows = dataset.split(self.split), run.rows(model)
         repeats = self.repeats if split.binarise else 1

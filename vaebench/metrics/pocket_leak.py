@@ -55,8 +55,8 @@ class PocketLeak(Metric):
             )
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if self.split not in dataset.splits:
-            return f"{dataset.name} has no split {self.split!r}"
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
         with torch.no_grad(), keyed(0, torch.arange(1)):
             size = model.prior(1).rsample(1)[0].numel()
         return None if size == 2 else f"draws a plane of 2 latent dimensions; this model's first group has {size}"

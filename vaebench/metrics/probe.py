@@ -75,10 +75,14 @@ class Probe(Metric):
         if self.inverse_penalty <= 0:
             raise ValueError(f"inverse_penalty = {self.inverse_penalty} should be more than 0")
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.train, self.split)
+
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        for name in (self.train, self.split):
-            if name not in dataset.splits:
-                return f"{dataset.name} has no split {name!r}"
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
+        for name in self.reads:
             if (y := dataset.split(name).y) is None:
                 return f"{dataset.name} has no labels"
             if len(y[y >= 0].unique()) < (2 if name == self.train else 1):

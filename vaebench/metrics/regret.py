@@ -203,10 +203,10 @@ class Regret(Metric):
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
         if dataset.name not in PAIRS:
             return f"no foreign sets are pinned for {dataset.name}; there are for {', '.join(PAIRS)}"
-        if self.split not in dataset.splits:
-            return f"{dataset.name} has no split {self.split!r}"
         return None
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:

@@ -128,10 +128,13 @@ class Tracin(Metric):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.split, self.queried)
+
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        for split in (self.split, self.queried):
-            if split not in dataset.splits:
-                return f"{dataset.name} has no split {split!r}"
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
         if (size := len(dataset.split(self.split))) < max(self.top, 4):
             return f"{size} training examples are fewer than top = {self.top}, or than 4"
         return None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..distributions import noise
 from ..functional.random import derive
+from ..functional.transforms import transformed
 from .nvae import INFERENCE, Network, soft_normal
 from .nvae_folding import folded
 
@@ -38,10 +39,6 @@ class _Seen(NamedTuple):
     features: tuple[Tensor, ...]
 
 
-def _wrapped(tensor: Tensor) -> bool:
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
-
-
 @final
 class Evaluation:
     """A cache beside a network, of what depends on its weights and on the latest images of each thread alone.
@@ -64,7 +61,7 @@ class Evaluation:
         Where gradients are on it is not folded, and its parameters are those of `live`.
         """
         tensors = [*live.parameters(), *live.buffers()]
-        if any(_wrapped(tensor) for tensor in tensors):
+        if any(transformed(tensor) for tensor in tensors):
             return live
         inference = {id(p) for part in INFERENCE for p in live.get_submodule(part).parameters()}
 
@@ -82,7 +79,7 @@ class Evaluation:
 
     def features(self, network: Network, x: Tensor, make: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """`make(x)`, once for calls in a row of one thread with the same `x` and `network`."""
-        if torch.is_grad_enabled() or network.training or _wrapped(x):
+        if torch.is_grad_enabled() or network.training or transformed(x):
             return make(x)
         mine = threading.get_ident()
         seen = self._seen.get(mine)
