@@ -1,0 +1,166 @@
+"""Writes leaderboards/CLAIMS.md: what papers claim of their methods, beside what the boards here say.
+
+python .github/claims.py
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from vaebench import board, comparison, terminal, values
+from vaebench.errors import DataError, UserError
+from vaebench.ranking import Z
+from vaebench.rows import Row
+
+BOARDS = Path(__file__).parent.parent / "leaderboards"
+PAGE = BOARDS / "CLAIMS.md"
+LATENT_TWINS = (
+    ("dpvae", "vae"),
+    ("dpvae-seed-1", "vae-seed-1"),
+    ("dpvae-seed-2", "vae-seed-2"),
+    ("beta-dpvae-h", "beta-vae-h"),
+    ("beta-dpvae-b", "beta-vae-b"),
+    ("beta-tc-dpvae", "beta-tcvae"),
+    ("factor-dpvae", "factor-vae"),
+    ("info-dpvae", "info-vae"),
+)
+CONSISTENT = (("crvae-vae", "vae"), ("crvae-iwae", "iwae"), ("crvae-beta-vae", "beta-vae-h"))
+
+
+class Claim(NamedTuple):
+    """`column` of `metric` is on the `better` side for the first model of each pair; `of` is taken of both values.
+
+    `loose`: the claim is only that it is not on the other side.
+    """
+
+    text: str
+    source: str
+    metric: str
+    column: str
+    better: str
+    datasets: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    of: Callable[[float], float] = float
+    loose: bool = False
+
+
+CLAIMS = (
+    Claim("A decoupled prior has a lower symmetric KL between prior and aggregate posterior",
+          "Bhalodia et al. 2020 (dpVAE), table 1", "latent-gap", "skl", "lower",
+          ("digits", "mnist", "fashion-mnist"), LATENT_TWINS),
+    Claim("A decoupled prior has a smaller gap between the Fréchet distances of low-posterior and of random samples "
+          "(here on the features of a small classifier; the paper's are Inception's)",
+          "Bhalodia et al. 2020 (dpVAE), table 1", "fd-domain", "fd_domain_gap", "lower",
+          ("digits", "mnist", "fashion-mnist"), LATENT_TWINS, of=abs),
+    Claim("IWAE's NLL is not above the VAE's", "Burda et al. 2016, table 1", "likelihood", "nll", "lower",
+          ("digits", "mnist"), (("iwae", "vae"),), loose=True),
+    Claim("The Hamiltonian VAE's bound is tighter: its ELBO is above that of the VAE of the same nets",
+          "Caterini et al. 2018", "likelihood", "elbo", "higher", ("mnist",), (("hvae", "vae-silu"),)),
+    Claim("Consistency regularisation lowers the KL between the posteriors of an image and of the moved image",
+          "Sinha & Dieng 2021 (CR-VAE)", "consistency", "consistency_kl", "lower", ("digits", "mnist"), CONSISTENT),
+    Claim("Consistency regularisation does not lower the accuracy of a linear probe",
+          "Sinha & Dieng 2021 (CR-VAE)", "probe", "probe_all", "higher", ("digits", "mnist"), CONSISTENT, loose=True),
+    Claim("JL1-VAE's local MIG is above the beta-VAE's", "Rhodes & Lee 2021 (JL1-VAE), three-dots",
+          "disentanglement", "local_mig", "higher", ("three-dots",), (("jl1-vae", "beta-vae-h"),)),
+)  # fmt: skip
+
+
+class Compared(NamedTuple):
+    """Two rows of one class, and the difference of `of` their values."""
+
+    first: Row
+    second: Row
+    difference: float
+    stderr: float
+    exact: bool
+
+
+def compare(claim: Claim, dataset: str, pair: tuple[str, str]) -> Compared | None:
+    """The last comparable rows of `pair` (standard comes after quick), None where the board has none."""
+    rows = [row for row in board.read(BOARDS, dataset) if (row.metric, row.column) == (claim.metric, claim.column)]
+    try:
+        first, second = comparison.pairs(*([row for row in rows if row.model == model] for model in pair))[-1]
+    except UserError:
+        return None
+    assert first.value is not None
+    assert second.value is not None
+    try:
+        found = comparison.paired(values.read(BOARDS, first), values.read(BOARDS, second))
+        return Compared(first, second, found.difference, found.stderr, True)
+    except DataError:
+        difference = claim.of(first.value) - claim.of(second.value)
+        return Compared(first, second, difference, math.hypot(first.stderr or 0.0, second.stderr or 0.0), False)
+
+
+def verdict(claim: Claim, difference: float, half: float) -> str:
+    """What the interval difference +- half says of the claim."""
+    if abs(difference) <= half:
+        return "not separable" if not claim.loose else "borne out: not separable"
+    return "borne out" if (difference > 0) == (claim.better == "higher") else "**not borne out**"
+
+
+def lines(claim: Claim) -> Iterator[str]:
+    """The table of one claim."""
+    yield f"## {claim.text}\n"
+    yield f"{claim.source}. Column `{claim.column}` of `{claim.metric}`.\n"
+    yield "| dataset | model | its value | against | its value | difference, 95% | |"
+    yield "|---|---|---|---|---|---|---|"
+    for dataset in claim.datasets:
+        seeds: dict[str, list[Compared]] = {}
+        for pair in claim.pairs:
+            if (found := compare(claim, dataset, pair)) is None:
+                continue
+            one, other = (terminal.number(row.value, row.stderr) for row in (found.first, found.second))
+            half = Z * found.stderr
+            change = f"{found.difference:.4g} ± {half:.2g}{' paired' if found.exact else ''}"
+            said = verdict(claim, found.difference, half)
+            yield f"| {dataset} | {pair[0]} | {one} | {pair[1]} | {other} | {change} | {said} |"
+            seeds.setdefault(pair[0].partition("-seed-")[0], []).append(found)
+        for name, repeats in seeds.items():
+            if len(repeats) > 1:
+                yield seeded(claim, dataset, name, repeats)
+    yield ""
+
+
+def seeded(claim: Claim, dataset: str, name: str, repeats: Sequence[Compared]) -> str:
+    """The line over trainings: means of `of` the values, and Student's interval over seeds."""
+    first, second = (
+        np.array([claim.of(row.value) for row in rows if row.value is not None])
+        for rows in zip(*((found.first, found.second) for found in repeats), strict=True)
+    )
+    count = len(first)
+    errors = [float(side.std(ddof=1)) / math.sqrt(count) for side in (first, second)]
+    difference = float(first.mean() - second.mean())
+    half = float(stats.t.ppf(0.975, 2 * count - 2)) * math.hypot(*errors)
+    one, other = (terminal.number(float(side.mean()), error) for side, error in zip((first, second), errors, strict=True))
+    plain = repeats[0].second.model
+    return (
+        f"| {dataset} | {name}, {count} seeds | {one} | {plain}, {count} seeds | {other} "
+        f"| {difference:.4g} ± {half:.2g} | {verdict(claim, difference, half)} |"
+    )
+
+
+HEAD = """# Claims and measurements
+
+What papers claim of their methods, and what the models of this zoo say: small nets, trained once by one recipe each
+(three times where it says seeds), evaluated here. Every figure is a row of a board in this folder; this page is written
+from them by `python .github/claims.py`.
+
+Behind a value, ± is one standard error: over test images, over three sets of samples for Fréchet distances, over
+trainings where it says seeds. The difference is the first less the second, of absolute values for gaps, with a 95%
+interval: "paired" example by example, else from both standard errors, and Student's over seeds. An interval that is not
+over seeds says nothing of how another training would turn out. Nothing was tuned until it looked right.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    return HEAD + "\n" + "\n".join(line for claim in CLAIMS for line in lines(claim)).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
