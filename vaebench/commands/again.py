@@ -83,32 +83,18 @@ def measure_again(
     """The rows that the run behind `row` gives with `seed`; what it keeps is written below `kept`."""
     import torch
 
-    from .. import loading, metric_run, runner, terminal
+    from .. import evaluation, metric_run, terminal
     from ..journal import Journal
-    from ..resources import Folder
 
-    dtype = getattr(torch, row.dtype or "float32")
-    settings = metric_run.Settings(torch_device(device), dtype, batch_size)
-    network = loading.build_model(bench.card, bench.content.space)
-    loading.load_weights(network, bench.weights)
-    architecture = loading.architecture(bench.card)
-    subject = metric_run.Subject(bench.card.name, network, architecture, files.sha256(bench.weights))
-    resources = Folder(bench.data, bench.content, settings.device, dtype, weights=bench.weights)
+    settings = metric_run.Settings(torch_device(device), getattr(torch, row.dtype or "float32"), batch_size)
+    pair = evaluation.Pair(bench.card, bench.weights, bench.content)
+    terms = evaluation.Terms(seed, settings, Journal(files.cache() / "journal") if journal else None, bench.data)
 
     def keep(metric: str, name: str, content: bytes) -> None:
         files.write_atomic(kept / row.dataset / row.model / metric / name, content)
 
     with terminal.Bar(debug) as bar:
-        (found,) = runner.evaluate(
-            subject,
-            bench.content,
-            {row.metric: metric_of(row)},
-            seed=seed,
-            settings=settings,
-            journal=Journal(files.cache() / "journal") if journal else None,
-            progress=bar,
-            surroundings=metric_run.Surroundings(resources, keep, {}),
-        )
+        (found,) = evaluation.evaluate(pair, {row.metric: metric_of(row)}, terms, keep, bar)
     return found
 
 

@@ -92,10 +92,9 @@ def run(
     weights = checkpoint or found.weights_path()
     import torch
 
-    from .. import board, loading, metric_run, ranking, runner, terminal
+    from .. import board, evaluation, metric_run, ranking, terminal
     from ..inception import DOWNLOAD
     from ..journal import Journal
-    from ..resources import Folder
 
     if inception not in (None, DOWNLOAD) and not Path(inception).is_file():
         raise UserError(f"--inception-weights {inception} is no file; name the weights, or {DOWNLOAD!r}")
@@ -105,38 +104,11 @@ def run(
     board.read(leaderboards, found.dataset)  # a damaged board is an error now, not after hours
     content = load_dataset(found.dataset, data)
     _check_splits(chosen, changes, content)
-    network = loading.build_model(found, content.space)
-    loading.load_weights(network, weights)
-    subject = metric_run.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
-    resources = Folder(
-        data or files.default_data(), content, settings.device, settings.dtype, inception, weights, trajectory
-    )
-
-    kept: dict[Path, bytes] = {}  # written once the rows are: a file without its row would be stale
-
-    def keep(metric: str, name: str, content: bytes) -> None:
-        kept[leaderboards / found.dataset / found.name / metric / name] = content
-
-    around = metric_run.Surroundings(resources, keep, {})
     journal = None if fresh else Journal(files.cache() / "journal")
-    rows = []
+    terms = evaluation.Terms(seed, settings, journal, data or files.default_data(), inception)
+    pair = evaluation.Pair(found, weights, content, trajectory)
     with terminal.Bar(ctx.find_root().params["debug"]) as bar:
-        for finished in runner.evaluate(
-            subject,
-            content,
-            chosen,
-            seed=seed,
-            settings=settings,
-            journal=journal,
-            progress=bar,
-            surroundings=around,
-        ):
-            board.write(leaderboards, finished)
-            rows += finished
-            for path, file in kept.items():
-                if any(row.status == "ok" for row in finished):
-                    files.write_changed(path, file)
-            kept.clear()
+        rows = evaluation.onto_board(leaderboards, pair, chosen, terms, bar)
     if as_json:
         terminal.print_json(ranking.to_json(rows))
     else:

@@ -1,0 +1,78 @@
+"""A trained model on a dataset: what `run`, every pair of a sweep, `verify` and `reproduce` evaluate."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import board, files, loading, runner
+from .card import Card
+from .data import Dataset
+from .journal import Journal
+from .metric import Metric
+from .metric_run import Progress, Settings, Subject, Surroundings
+from .resources import Folder
+from .rows import Row
+
+Keep = Callable[[str, str, bytes], None]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A card's model with `weights`, on a dataset; `trajectory` is a folder, None for the one beside the weights."""
+
+    card: Card
+    weights: Path
+    dataset: Dataset
+    trajectory: Path | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How to evaluate: `data` and `inception` as in `resources.Folder`, the rest as in `runner.evaluate`."""
+
+    seed: int
+    settings: Settings
+    journal: Journal | None
+    data: Path
+    inception: str | None = None
+
+
+def evaluate(
+    pair: Pair, metrics: Mapping[str, Metric], terms: Terms, keep: Keep, progress: Progress
+) -> Iterator[list[Row]]:
+    """The rows of each metric, as it ends; `keep` is given its files. UserError, DataError: the weights do not fit."""
+    network = loading.build_model(pair.card, pair.dataset.space)
+    loading.load_weights(network, pair.weights)
+    subject = Subject(pair.card.name, network, loading.architecture(pair.card), files.sha256(pair.weights))
+    device, dtype = terms.settings.device, terms.settings.dtype
+    resources = Folder(terms.data, pair.dataset, device, dtype, terms.inception, pair.weights, pair.trajectory)
+    yield from runner.evaluate(
+        subject,
+        pair.dataset,
+        metrics,
+        seed=terms.seed,
+        settings=terms.settings,
+        journal=terms.journal,
+        progress=progress,
+        surroundings=Surroundings(resources, keep, {}),
+    )
+
+
+def onto_board(
+    leaderboards: Path, pair: Pair, metrics: Mapping[str, Metric], terms: Terms, progress: Progress
+) -> list[Row]:
+    """The rows of all metrics, each written to the board, and then its files beside it, as soon as it has ended."""
+    kept: dict[Path, bytes] = {}  # written once the rows are: a file without its row would be stale
+    rows: list[Row] = []
+
+    def keep(metric: str, name: str, content: bytes) -> None:
+        kept[leaderboards / pair.card.dataset / pair.card.name / metric / name] = content
+
+    for finished in evaluate(pair, metrics, terms, keep, progress):
+        board.write(leaderboards, finished)
+        rows += finished
+        if any(row.status == "ok" for row in finished):
+            for path, content in kept.items():
+                files.write_changed(path, content)
+        kept.clear()
+    return rows
