@@ -1,4 +1,4 @@
-"""What `fid` and `fd-domain` share: the Frechet distance of a model's images from the data's, whatever the features."""
+"""The images of a model that `fid`, `fd-domain` and `gallery` look at, and their Frechet distance from the data's."""
 
 import hashlib
 import json
@@ -83,21 +83,16 @@ class SampleQuality(Metric, ABC):
         return (self.split, self.reference)
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if (reason := super().unsupported(model, dataset)) is not None:
-            return reason
-        if len(dataset.space.shape) != 3 or dataset.space.levels is None or dataset.space.shape[0] not in (1, 3):
-            return f"{dataset.name} does not hold images of 1 or 3 channels of integers"
-        return None
+        return super().unsupported(model, dataset) or no_images(dataset)
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         at_random, low, gap, reconstruction = (column.name for column in self.columns)
         digest, extract = self.extractor(run)
         take = partial(self._moments, digest=digest, extract=extract, run=run)
-        decode, indices = self._decode(model), self._indices()
+        decode, indices = shown_as(self.decode, model), self._indices()
         sets = {at_random: [take(*self._sampled(index[: self.samples], decode, run)) for index in indices]}
         sets[reconstruction] = [take(name, x) for name, x in self._reconstructed(model, dataset, decode, run)]
-        if (log_q := self._log_aggregate(dataset, run)) is not None:
-            chosen = [i[lowest(each, self.samples).sort().values] for i, each in zip(indices, log_q, strict=True)]
+        if (chosen := self._low(indices, dataset.split(self.reference), run)) is not None:
             sets[low] = [take(*self._sampled(index, decode, run)) for index in chosen]
         # last: a pass that the cache makes needless then moves no other's noise
         reference = self._reference(dataset, digest, take)
@@ -114,27 +109,19 @@ class SampleQuality(Metric, ABC):
         """The candidates of each repeat."""
         return list(torch.arange(self.repeats * self.candidates).split(self.candidates))
 
-    def _decode(self, model: LatentVariableModel) -> Decode:
-        if self.decode != "auto":
-            return self.decode
-        with torch.no_grad(), keyed(0, torch.arange(1)):
-            family = model.likelihood(model.prior(1).rsample(1)).family
-        return "sample" if family in SAMPLED else "mean"
-
     def _sampled(self, index: Tensor, decode: Decode, run: Run) -> tuple[str, Tensor]:
         """What names the decoded candidates `index`, and their images."""
         split = candidates(index)
         x = run.shared(PriorSample(decode, self.temperature), split)["x"]
         return split.name, varied(x, "samples of the prior")
 
-    def _log_aggregate(self, dataset: Dataset, run: Run) -> list[Tensor] | None:
-        """log q(z) of each repeat's candidates; None where q(z|x) is no diagonal Gaussian."""
+    def _low(self, indices: list[Tensor], reference: Split, run: Run) -> list[Tensor] | None:
+        """The low-posterior candidates of each repeat; None where q(z|x) is no diagonal Gaussian."""
+        low = partial(low_posterior, count=self.samples, reference=reference, temperature=self.temperature, run=run)
         try:
-            posterior = run.shared(Posterior(), dataset.split(self.reference))
+            return [low(index).sort().values for index in indices]
         except UnavailableError:
             return None
-        latents = [run.shared(PriorLatents(self.temperature), candidates(index))["z"] for index in self._indices()]
-        return [log_mixture_density(z, posterior["mean"], posterior["log_variance"]) for z in latents]
 
     def _reconstructed(
         self, model: LatentVariableModel, dataset: Dataset, decode: Decode, run: Run
@@ -170,6 +157,32 @@ class SampleQuality(Metric, ABC):
         made = take(f"reference {split.name}", x)
         _cache(what, made)
         return made
+
+
+def no_images(dataset: Dataset) -> str | None:
+    """Why examples of `dataset` cannot be seen as 8-bit images, or None."""
+    shape, levels = dataset.space.shape, dataset.space.levels
+    seen = len(shape) == 3 and levels is not None and shape[0] in (1, 3)
+    return None if seen else f"{dataset.name} does not hold images of 1 or 3 channels of integers"
+
+
+def shown_as(decode: Literal["auto", "mean", "sample"], model: LatentVariableModel) -> Decode:
+    """`decode`, or for "auto" what suits the model's likelihood: see `SAMPLED`."""
+    if decode != "auto":
+        return decode
+    with torch.no_grad(), keyed(0, torch.arange(1)):
+        family = model.likelihood(model.prior(1).rsample(1)).family
+    return "sample" if family in SAMPLED else "mean"
+
+
+def low_posterior(index: Tensor, count: int, reference: Split, temperature: float, run: Run) -> Tensor:
+    """The `count` of the candidates `index` (M,) where q(z), over all of `reference`, is lowest: lowest first.
+
+    Of several latent groups, by the first. UnavailableError where q(z|x) is no diagonal Gaussian.
+    """
+    posterior = run.shared(Posterior(), reference)
+    z = run.shared(PriorLatents(temperature), candidates(index))["z"]
+    return index[lowest(log_mixture_density(z, posterior["mean"], posterior["log_variance"]), count)]
 
 
 def stored(split: Split, dataset: Dataset) -> Tensor:

@@ -8,7 +8,7 @@ from ..distributions.gaussian import DiagonalGaussian, TopDownGaussian
 from ..distributions.leapfrog import PhaseSpace
 from ..functional.gaussian import log_density
 from ..metric import UnavailableError
-from ..model import LatentDistribution, LatentVariableModel
+from ..model import LatentDistribution, Latents, LatentVariableModel
 from ..stages import first_group
 
 
@@ -40,6 +40,19 @@ def generation(model: LatentVariableModel, z: Tensor) -> Tensor:
         kind = type(prior).__name__
         raise UnavailableError(f"generation space needs a Gaussian or decoupled prior; this model's is a {kind}")
     return z
+
+
+def representation(model: LatentVariableModel, u: Tensor) -> Latents:
+    """Latents whose one vector is z = g^-1(u), u (B, L), `generation` undone; a momentum beside it is drawn.
+
+    UnavailableError where there are several groups of latents, or as `generation`.
+    """
+    prior = model.prior(len(u))
+    groups = prior.rsample(1)
+    if len(groups) > 1 and not isinstance(prior, PhaseSpace):
+        raise UnavailableError(f"needs one vector of latents; this model has {len(groups)} groups")
+    z = prior.flow.inverse(u) if isinstance(prior, DecoupledPrior) else u
+    return (z.reshape(groups[0].shape), *groups[1:])
 
 
 def log_base(model: LatentVariableModel, z: Tensor) -> Tensor:
