@@ -1,4 +1,4 @@
-"""Random affine moves of images of integers, as CR-VAE's: drawn here, applied by `functional.augment`."""
+"""Random affine moves of images of integers, as CR-VAE's: drawn here, made by `functional.augment`."""
 
 from typing import Literal, NamedTuple
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .data import Space
 from .distributions import noise
+from .functional.augment import affine, stochastic_round
 
 Transform = Literal["affine-small", "affine-large"]
 Flip = Literal["none", "horizontal", "vertical"]
@@ -43,3 +44,13 @@ def draw(x: Tensor, transform: Transform, flip: Flip) -> tuple[Move, Tensor]:
         signs[:, 0 if flip == "horizontal" else 1] = torch.where(u[:, 4] < 0, -1.0, 1.0)
     move = Move(degrees * u[:, 0], shift * u[:, 1:3], 1 + change * u[:, 3], signs)
     return move, noise.uniform((1, *x.shape), like)[0]
+
+
+def moved(x: Tensor, space: Space, transform: Transform, flip: Flip) -> Tensor:
+    """t(x) of images x (B, C, H, W) of `space`, (B, C, H, W) uint8 in it: a move drawn for each, fresh at every call.
+
+    Bilinear, level 0 outside, rounded at random to integers with the same mean: binary images are binarised afresh.
+    """
+    assert space.levels is not None
+    move, rounding = draw(x, transform, flip)
+    return stochastic_round(affine(x.float(), *move), rounding, space.levels)

@@ -4,22 +4,25 @@ A known answer is compared per example with its estimate, so that the standard e
 Each metric adds a function to `ANSWERS`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 
 from .data import Batch
+from .distributions.divergence import divergence
 from .distributions.noise import keyed
 from .functional.aggregate import draw_mixture, log_mixture_density
 from .functional.divergence import kl_gaussian
 from .functional.frechet import gaussian_distance
+from .functional.image_quality import psnr, ssim
 from .functional.information import mutual_information
 from .functional.statistics import mean_stderr
 from .metrics.latent_gap import divergences
 from .metrics.likelihood import score
 from .metrics.tracin import example_gradients
-from .oracles import LinearGaussian, oracles
+from .oracles import LinearGaussian, TwoLevelGaussian, oracles
 
 LIMIT = 4.0  # standard errors: a right estimator exceeds this once in 16,000 comparisons
 
@@ -117,11 +120,46 @@ def latent_gap(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
             yield Answer(f"{name}, {oracle.name} oracle", float(truth), value, stderr or 0.0, 1e-3)
 
 
+def image_quality(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
+    """Two plain images: (2 a b + C) / (a^2 + b^2 + C) with C = 2.55^2, and 20 log10(255 / |a - b|)."""
+    a, b, c = 100, 140, 2.55**2
+    for side in (8, 28):
+        x, y = (torch.full((1, 1, side, side), level, dtype=torch.uint8, device=device) for level in (a, b))
+        exact = (2 * a * b + c) / (a**2 + b**2 + c)
+        yield Answer(f"reconstruction ssim, plain {side} x {side} images", exact, float(ssim(x, y)), 0.0, 1e-9)
+    exact = 20 * math.log10(255 / (b - a))
+    found = float(psnr(torch.tensor(((b - a) / 255) ** 2, dtype=dtype, device=device)))
+    yield Answer("reconstruction psnr, plain images", exact, found, 0.0, _rounding(dtype, exact))
+
+
+@torch.no_grad()
+def consistency(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
+    """KL between the two-level oracle's posteriors of two x: joint Gaussians of one covariance, d' V^-1 d / 2."""
+    model, x = (oracle := oracles()[2]).model, oracle.dataset.split("test").x
+    assert isinstance(model, TwoLevelGaussian)
+    model, pair = model.double(), (x.double(), x.double().roll(1, 0))
+    evidence, wide = model.evidence, (1 + model.slack) ** 2
+    free = 1 - model.LINK**2
+    slope = model.LINK / (free * evidence + 1)
+    top, low = wide / (1 + model.LINK**2 / (1 / evidence + free)), wide / (evidence + 1 / free)
+    one, two = (torch.stack(model.posterior(each).means())[:, 0] for each in pair)
+    gap = one - two
+    exact = 0.5 * (gap[0].square() / top + (gap[1] - slope * gap[0]).square() / low).sum(-1)
+    model = model.to(device=device, dtype=dtype)
+    with keyed(0, torch.arange(len(x), device=device)):
+        found = divergence(*(model.posterior(each.to(device=device, dtype=dtype)) for each in pair)).cpu()
+    difference, stderr = mean_stderr(found.double() - exact)
+    truth = float(exact.mean())
+    yield Answer("consistency, two-level oracle", truth, truth + difference, stderr or 0.0, _rounding(dtype, truth))
+
+
 ANSWERS: tuple[Callable[[torch.device, torch.dtype], Iterator[Answer]], ...] = (
     likelihood,
     tracin,
     frechet,
     latent_gap,
+    image_quality,
+    consistency,
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vaebench.functional.statistics import mean_stderr, wilson
+from vaebench.functional.statistics import mean_stderr, wilson, wilson_stderr
 
 
 def test_mean_and_standard_error_of_four_numbers() -> None:
@@ -48,3 +48,10 @@ def test_wilsons_interval_covers() -> None:
                 stats.binom.pmf(k, n, p) for k in range(n + 1) if wilson(k / n, n)[0] <= p <= wilson(k / n, n)[1]
             )
             assert covered == pytest.approx(0.95, abs=0.02)
+
+
+def test_wilsons_error_is_the_binomial_one_but_never_nothing() -> None:
+    assert wilson_stderr(81 / 263, 263) == pytest.approx((0.36621 - 0.25530) / 3.92, abs=1e-5)
+    assert wilson_stderr(0.3, 10**6) == pytest.approx((0.21 / 10**6) ** 0.5, rel=1e-4)
+    for part in (0.0, 1.0):
+        assert 0 < wilson_stderr(part, 100) == pytest.approx(1.96 / (2 * (100 + 1.96**2)))

@@ -112,7 +112,7 @@ def test_ranges_of_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(parameters)
         return real(x, *parameters)
 
-    monkeypatch.setattr("vaebench.objectives.consistency.affine", watch)
+    monkeypatch.setattr("vaebench.augmentation.affine", watch)
     space, x = Space((1, 8, 8), 2, "pmf"), pixels(1).expand(4000, 1, 8, 8)
     for transform, limits in (("affine-small", (15, 0.05, 0.9, 1.1)), ("affine-large", (30, 0.1, 0.75, 1.25))):
         for flip, column in (("none", None), ("horizontal", 0), ("vertical", 1)):

@@ -25,3 +25,9 @@ def wilson(part: float, n: int, z: float = 1.96) -> tuple[float, float]:
     centre = part + z**2 / (2 * n)
     half = z * (part * (1 - part) / n + z**2 / (4 * n**2)) ** 0.5
     return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))
+
+
+def wilson_stderr(part: float, n: int, z: float = 1.96) -> float:
+    """Half the width of the interval `wilson`, over z: a standard error that is above 0 where `part` is 0 or 1."""
+    low, high = wilson(part, n, z)
+    return (high - low) / (2 * z)

@@ -11,14 +11,13 @@ from ..data import Dataset, Split
 from ..distributions.gaussian import TopDownGaussian
 from ..functional.probe import logistic_probe, nearest_neighbours, stratified
 from ..functional.random import derive
-from ..functional.statistics import wilson
+from ..functional.statistics import wilson_stderr
 from ..metric import Column, Curve, Measurement, Metric, Run
 from ..model import LatentVariableModel
 from ..stages import Embedding, Posterior
 
 SIZES = (100, 1_000, 10_000)
 REPEATED = 1_000  # of subsets up to this size several are taken
-Z = 1.96
 Classify = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From training embeddings (N, F), their labels (N,) and test embeddings (M, F) to predicted labels (M,)."""
 
@@ -36,9 +35,8 @@ def accuracy(correct: Tensor) -> tuple[float, float]:
     """
     each = correct.double().mean(1)
     value = float(each.mean())
-    low, high = wilson(value, correct.shape[1], Z)
     spread = float(each.var() / len(each)) if len(each) > 1 else 0.0
-    return value, float((((high - low) / (2 * Z)) ** 2 + spread) ** 0.5)
+    return value, float((wilson_stderr(value, correct.shape[1]) ** 2 + spread) ** 0.5)
 
 
 @final

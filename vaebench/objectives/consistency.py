@@ -7,12 +7,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ..augmentation import Flip, Transform, draw, refusal
+from ..augmentation import Flip, Transform, moved, refusal
 from ..data import Space
 from ..distributions.divergence import Gaussians, divergence
 from ..distributions.gaussian import DiagonalGaussian, TopDownGaussian
 from ..errors import UserError
-from ..functional.augment import affine, stochastic_round
 from ..model import LatentDistribution, LatentVariableModel
 from ..objective import Loss, Objective, Wrapper
 
@@ -56,10 +55,10 @@ class Consistency(Wrapper):
         self.options = options
 
     def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
-        moved = self.transform(x, model.space)
+        other = self.transform(x, model.space)
         first: Loss = self.base(model, x, progress)
-        second: Loss = self.base(model, moved, progress)
-        kl = divergence(_gaussian(model.posterior(moved)), _gaussian(model.posterior(x))).mean()
+        second: Loss = self.base(model, other, progress)
+        kl = divergence(_gaussian(model.posterior(other)), _gaussian(model.posterior(x))).mean()
         total = first.total + self.options.augmented * second.total + self.options.strength * kl
         return Loss(total, {**first.terms, "augmented": second.total, "consistency": kl})
 
@@ -71,9 +70,7 @@ class Consistency(Wrapper):
                 f"objective 'consistency' transforms images of integers, but the data are {kind}; "
                 "use its base objective alone"
             )
-        assert space.levels is not None
-        move, rounding = draw(x, self.options.transform, self.options.flip)
-        return stochastic_round(affine(x.float(), *move), rounding, space.levels)
+        return moved(x, space, self.options.transform, self.options.flip)
 
 
 plugin = (Consistency, Options)

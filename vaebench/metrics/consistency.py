@@ -1,0 +1,122 @@
+"""How far latents move when the image is moved: KL between the posteriors, and labels that a probe keeps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ..augmentation import Transform, moved, refusal
+from ..data import Batch, Dataset
+from ..distributions.divergence import Gaussians, divergence
+from ..distributions.noise import keyed
+from ..functional.probe import LinearProbe, logistic_probe
+from ..functional.statistics import mean_stderr, wilson_stderr
+from ..metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
+from ..model import LatentVariableModel
+from ..stages import Embedding
+
+SETS: dict[str, Transform] = {"small": "affine-small", "large": "affine-large"}
+
+
+def compare(batch: Batch, seed: int, *, model: LatentVariableModel, probe: LinearProbe | None) -> dict[str, Tensor]:
+    """For one move of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)) and `agreement_*` 0 or 1, (B,) float64.
+
+    The former where q(z|x) is Gaussian, the latter where there is a probe; UnavailableError where neither is.
+    """
+    with keyed(seed, batch.example):
+        others = {name: moved(batch.x, model.space, transform, "none") for name, transform in SETS.items()}
+        found = _divergences(model, batch.x, others)
+        found |= {} if probe is None else _agreements(model, probe, batch.x, others)
+    if not found:
+        kind = type(model.posterior(batch.x)).__name__
+        raise UnavailableError(
+            f"needs a Gaussian q(z|x), but this model's is a {kind}, or labels of images to train on"
+        )
+    return found
+
+
+def _divergences(model: LatentVariableModel, x: Tensor, others: dict[str, Tensor]) -> dict[str, Tensor]:
+    p = model.posterior(x)
+    posteriors = {name: model.posterior(other) for name, other in others.items()}
+    return {
+        f"consistency_{name}": divergence(q, p).double()
+        for name, q in posteriors.items()
+        if isinstance(q, Gaussians) and isinstance(p, Gaussians)
+    }
+
+
+def _agreements(
+    model: LatentVariableModel, probe: LinearProbe, x: Tensor, others: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    def label(x: Tensor) -> Tensor:
+        embedding = model.embed(x)
+        if not bool(torch.isfinite(embedding).all()):
+            raise ValueError("an embedding is NaN or infinite")
+        return probe(embedding)
+
+    still = label(x)
+    return {f"agreement_{name}": (label(other) == still).double() for name, other in others.items()}
+
+
+@final
+@dataclass(frozen=True)
+class Consistency(Metric):
+    """E_x E_t KL(q(z|t(x)) || q(z|x)) over `split` and `moves` moves t of each image, and labels that survive them.
+
+    t is `augmentation.moved` by the small and by the large affine set of CR-VAE, without flips; what comes in from
+    outside is level 0, which on bright backgrounds is a dark frame. The KL is exact for one vector of latents; of
+    several groups it is the sum of theirs, given a draw of q(z|t(x)) that both share; where q(z|x) is no Gaussian it is
+    left out. `agreement_*` is how often x and t(x) are given one label, right or not, by the classifier of the metric
+    `probe` with all training examples; without labels it is left out. A posterior that ignores x has KL 0 and agreement
+    1: read both beside the mutual information. Standard errors are over images, whose values are kept beside the rows;
+    an agreement's is at least the Wilson interval's over all moves.
+    Source: PROTOCOLS decision 14; Sinha & Dieng 2021 (CR-VAE).
+    """
+
+    train: str = "train"
+    moves: int = 5
+    inverse_penalty: float = 1.0
+
+    version: ClassVar[int] = 1
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("consistency_small", "nats", "lower", "estimate"),
+        Column("consistency_large", "nats", "lower", "estimate"),
+        Column("agreement_small", "fraction", "higher", "estimate"),
+        Column("agreement_large", "fraction", "higher", "estimate"),
+    )
+
+    def __post_init__(self) -> None:
+        if self.moves < 1 or self.inverse_penalty <= 0:
+            raise ValueError(f"moves = {self.moves} and inverse_penalty = {self.inverse_penalty} should be positive")
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        if (reason := super().unsupported(model, dataset)) is not None:
+            return reason
+        kind = refusal(dataset.space)
+        return None if kind is None else f"only images of integers are moved; {dataset.name} holds {kind}"
+
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        split = dataset.split(self.split)
+        function = partial(compare, model=model, probe=self._probe(dataset, run))
+        found = run.map(function, split, repeats=self.moves, batch=BLOCK)
+        values = {name: value.reshape(self.moves, len(split)).mean(0) for name, value in found.items()}
+        for name, value in values.items():
+            mean, stderr = mean_stderr(value)
+            if name.startswith("agreement"):
+                stderr = max(stderr or 0.0, wilson_stderr(mean, self.moves * len(split)))
+            yield Measurement(name, mean, stderr, len(split))
+        run.keep_values(values)
+
+    def _probe(self, dataset: Dataset, run: Run) -> LinearProbe | None:
+        """The classifier of embeddings; None where the training split is absent or its labels are of one class."""
+        y = dataset.split(self.train).y if self.train in dataset.splits else None
+        if y is None or len(y[y >= 0].unique()) < 2:
+            return None
+        embedding = run.shared(Embedding(), dataset.split(self.train))["embedding"]
+        return logistic_probe(embedding[y >= 0], y[y >= 0], self.inverse_penalty)
+
+
+plugin = {"quick": Consistency(moves=1), "standard": Consistency(), "paper": Consistency(moves=20)}
