@@ -56,6 +56,16 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"cannot write in {folder}: no permission on {there}; choose another folder")
 
 
+def move(file: Path, path: Path) -> None:
+    """Rename `file`, which is on disk, to `path` of the same folder; on disk once this returns. OSError."""
+    os.replace(file, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a machine that dies, sees the old file or the new, whole.
 
@@ -71,12 +81,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        move(Path(temporary), path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
     finally:

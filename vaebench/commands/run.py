@@ -18,6 +18,7 @@ from .common import (
     dataset_option,
     device_option,
     find_card,
+    find_weights,
     load_dataset,
     model_option,
     options,
@@ -89,7 +90,7 @@ def run(
     found = find_card(model, dataset, card)
     for name in metric:
         plugins.summary("metrics", name)  # the error that suggests the nearest, before torch is imported
-    weights = checkpoint or found.weights_path()
+    weights = checkpoint or find_weights(found)
     import torch
 
     from .. import board, loading, metric_run, ranking, runner, terminal
@@ -108,8 +109,10 @@ def run(
     network = loading.build_model(found, content.space)
     loading.load_weights(network, weights)
     subject = metric_run.Subject(found.name, network, loading.architecture(found), files.sha256(weights))
+    bar = terminal.Bar(ctx.find_root().params["debug"])
+    folder = data or files.default_data()
     resources = Folder(
-        data or files.default_data(), content, settings.device, settings.dtype, inception, weights, trajectory
+        folder, content, settings.device, settings.dtype, inception, weights, trajectory, progress=bar.fetch
     )
 
     kept: dict[Path, bytes] = {}  # written once the rows are: a file without its row would be stale
@@ -120,7 +123,7 @@ def run(
     around = metric_run.Surroundings(resources, keep, {})
     journal = None if fresh else Journal(files.cache() / "journal")
     rows = []
-    with terminal.Bar(ctx.find_root().params["debug"]) as bar:
+    with bar:
         for finished in runner.evaluate(
             subject,
             content,
