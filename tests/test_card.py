@@ -163,6 +163,20 @@ def test_weights_are_checked_before_they_are_believed(zoo_card: Path) -> None:
         card.weights_path()
 
 
+def test_weights_are_named_after_the_card_and_may_have_a_url(write_card: WriteCard) -> None:
+    sha256, url = "0" * 64, "hf://owner/repo@main/a/w.safetensors"
+    named = cards.read(write_card(changes={"weights.sha256": f"'{sha256}'"}))
+    assert named.weights == Weights("mine.safetensors", sha256)
+    with pytest.raises(DataError, match=r"mine\.safetensors of card digits/mine are absent"):
+        named.weights_path()
+    found = cards.read(write_card(changes={"weights.sha256": f"'{sha256}'", "weights.url": f"'{url}'"}))
+    assert found.weights == Weights("mine.safetensors", sha256, url)
+    with pytest.raises(UserError, match=r"\[weights\]: url = 'file:///w' should be https://"):
+        cards.read(write_card(changes={"weights.sha256": f"'{sha256}'", "weights.url": "'file:///w'"}))
+    with pytest.raises(UserError, match=r"\[weights\]: missing sha256"):
+        cards.read(write_card(changes={"weights.url": f"'{url}'"}))
+
+
 def test_card_without_weights_says_how_to_train_them(write_card: WriteCard) -> None:
     path = write_card()
     with pytest.raises(DataError, match="names no weights; train them: ") as caught:

@@ -1,5 +1,6 @@
 """What a person sees: numbers to two digits of their error, tables without escape codes, one line for a failure."""
 
+import io
 import math
 import re
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from vaebench import terminal
 from vaebench.rows import Row
@@ -94,6 +96,29 @@ def test_bar_is_silent_where_stderr_is_not_a_terminal(capsys: pytest.CaptureFixt
         bar.start("likelihood", 4)
         bar.report(1, 2, "epoch 1/2")
     assert capsys.readouterr() == ("", "")
+
+
+def test_bytes_are_shown_in_megabytes_beside_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", lambda: Console(file=shown, force_terminal=True, width=100))
+    with terminal.Bar() as bar:
+
+        def lines() -> list[tuple[str, str]]:
+            shown.truncate(shown.seek(0))
+            bar._progress.refresh()
+            plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", "", shown.getvalue())
+            return re.findall(r"(?m)^([\w. ]*\w) +\W+(\d+/[\d?]+)", plain)
+
+        bar.start("fid", 4)
+        bar.fetch(3 * 10**6, None, "w.pth")
+        assert lines() == [("fid", "0/4"), ("MB of w.pth", "3/?")]
+        bar.fetch(3 * 10**6, 95 * 10**6, "w.pth")
+        assert lines() == [("fid", "0/4"), ("MB of w.pth", "3/95")]
+        bar.fetch(95 * 10**6, 95 * 10**6, "w.pth")
+        assert lines() == [("fid", "0/4")]
+        bar.fetch(1, 95 * 10**6, "broken off")
+        bar.start("likelihood", 2)
+        assert lines() == [("likelihood", "0/2")]
 
 
 def test_warning_is_a_line_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:

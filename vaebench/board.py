@@ -7,9 +7,8 @@ file, so that a diff means something. `ranking` compares rows.
 import dataclasses
 import hashlib
 import io
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -164,11 +163,4 @@ def _lock(root: Path, dataset: str) -> Iterator[None]:
 
 
 def _render(root: Path, dataset: str) -> None:
-    path = root / f"{dataset}.csv"
-    for stray in [*(root / dataset).glob(".*.parquet.*"), *root.glob(f".{dataset}.csv.????????")]:
-        with suppress(OSError):
-            if stray.stat().st_mtime < time.time() - 3600:  # of a writer that was killed
-                stray.unlink()
-    content = to_csv(read(root, dataset)).encode()
-    if not path.exists() or path.read_bytes() != content:
-        files.write_atomic(path, content)
+    files.write_changed(root / f"{dataset}.csv", to_csv(read(root, dataset)).encode())

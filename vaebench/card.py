@@ -12,12 +12,15 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tomli_w
 
 from . import files
 from .errors import DataError, UserError, unknown
+
+if TYPE_CHECKING:
+    from .remote import Progress
 
 Options = TypeVar("Options")
 FEATURES = "features"
@@ -82,16 +85,21 @@ def build(cls: type[Options], table: Table, where: str) -> Options:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights are: a safetensors `file` beside the card, and its `sha256`."""
+    """Where the weights are: a safetensors `file` beside the card, else at `url` (`remote`); and their `sha256`."""
 
     file: str
     sha256: str
+    url: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError(f"sha256 = {self.sha256!r} is not 64 lower-case hex digits")
         if Path(self.file).name != self.file or not self.file.endswith(".safetensors"):
             raise ValueError(f"file = {self.file!r} should be the name of a .safetensors file beside the card")
+        if self.url is not None:
+            from .remote import check_url  # here, because few cards have one, and `--help` should not wait for it
+
+            check_url(self.url)
 
 
 @dataclass(frozen=True)
@@ -162,11 +170,18 @@ class Card:
     def id(self) -> str:
         return f"{self.dataset}/{self.name}"
 
-    def weights_path(self) -> Path:
-        """The weights file, its SHA-256 checked. DataError where it is absent or differs."""
+    def weights_path(self, progress: "Progress | None" = None) -> Path:
+        """The weights file, its SHA-256 checked; fetched where it is not beside the card, which names a URL.
+
+        DataError where it is absent or differs, or as `remote.obtain`.
+        """
         if self.weights is None or self.path is None:
             raise DataError(f"card {self.id} names no weights; train them: {self._train_command()}")
         path = self.path.parent / self.weights.file
+        if self.weights.url is not None and not path.exists():
+            from .remote import obtain
+
+            return obtain(self.weights.url, self.weights.sha256, progress=progress)
         if not path.is_file():
             raise DataError(f"weights {path} of card {self.id} are absent; train them: {self._train_command()}")
         if (found := files.sha256(path)) != self.weights.sha256:
@@ -186,7 +201,9 @@ _WRITTEN = ("dataset", "summary", "family", "notes", "model", "objective", "trai
 
 
 def read(path: Path, dataset: str | None = None) -> Card:
-    """The card at `path`. Its file name is the model's; the dataset is the key `dataset`, else the folder's name."""
+    """The card at `path`. Its file name is the model's, and its weights' unless the card says otherwise; the dataset
+    is the key `dataset`, else the folder's name.
+    """
     from .rows import check_name  # here, because it imports pyarrow, which `--help` should not wait for
 
     try:
@@ -204,6 +221,8 @@ def read(path: Path, dataset: str | None = None) -> Card:
         raise UserError(f"card {path}: {error}; rename the file") from error
     if dataset is not None and table.get("dataset", dataset) != dataset:
         raise UserError(f"card {path} is for dataset {table['dataset']!r}, not {dataset!r}")
+    if isinstance(weights := table.get("weights"), dict):
+        weights.setdefault("file", f"{path.stem}.safetensors")
     identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}
     return dataclasses.replace(build(Card, {**table, **identity}, f"card {path}"), path=path)
 

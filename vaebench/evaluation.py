@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import board, files, loading, runner
+from . import board, files, loading, remote, runner
 from .card import Card
 from .data import Dataset
 from .journal import Journal
@@ -28,13 +28,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Terms:
-    """How to evaluate: `data` and `inception` as in `resources.Folder`, the rest as in `runner.evaluate`."""
+    """How to evaluate: `data` and `inception` as in `resources.Folder`, `fetching` as its `progress`, the rest as in
+    `runner.evaluate`.
+    """
 
     seed: int
     settings: Settings
     journal: Journal | None
     data: Path
     inception: str | None = None
+    fetching: remote.Progress | None = None
 
 
 def evaluate(
@@ -45,7 +48,9 @@ def evaluate(
     loading.load_weights(network, pair.weights)
     subject = Subject(pair.card.name, network, loading.architecture(pair.card), files.sha256(pair.weights))
     device, dtype = terms.settings.device, terms.settings.dtype
-    resources = Folder(terms.data, pair.dataset, device, dtype, terms.inception, pair.weights, pair.trajectory)
+    resources = Folder(
+        terms.data, pair.dataset, device, dtype, terms.inception, pair.weights, pair.trajectory, terms.fetching
+    )
     yield from runner.evaluate(
         subject,
         pair.dataset,

@@ -1,14 +1,18 @@
 """Files: where things are, hashes, and writing that never leaves half a file."""
 
+import glob
 import hashlib
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 
 from .errors import DataError, UserError
 
+LEFT_SECONDS = 3600.0  # a temporary file of this age is of a writer that was killed
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -56,27 +60,37 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"cannot write in {folder}: no permission on {there}; choose another folder")
 
 
+def move(file: Path, path: Path) -> None:
+    """Rename `file`, which is on disk, to `path` of the same folder; on disk once this returns. OSError."""
+    os.replace(file, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a machine that dies, sees the old file or the new, whole.
 
-    Temporary file in the same folder, fsync, rename, fsync of the folder. UserError where it cannot be written; the
-    old file is then untouched.
+    Temporary file in the same folder, fsync, rename, fsync of the folder; the temporary files that writers of `path`
+    left more than an hour ago, when they were killed, go. UserError where it cannot be written; the old file is then
+    untouched.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+            with suppress(OSError):  # another writer may remove it first
+                if left.stat().st_mtime < time.time() - LEFT_SECONDS:
+                    left.unlink()
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        move(Path(temporary), path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
     finally:

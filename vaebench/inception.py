@@ -1,24 +1,24 @@
 """The Inception network that FID is defined with: where its weights are, read so that no file runs code."""
 
-import hashlib
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from . import files
+from . import files, remote
 from .errors import DataError
+from .remote import Progress
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-RELEASE = "6726825d"
-"""How the SHA-256 of the released weights of 2015-12-05 begins, as their name says."""
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""Of the released weights of 2015-12-05."""
+RELEASE = SHA256[:8]
+"""How it begins, as their name says."""
 DOWNLOAD = "download"
 """In place of a file of weights: fetch the released ones."""
-TIMEOUT = 10.0  # seconds without a byte
 Extract = Callable[[Tensor], Tensor]
 
 
@@ -28,28 +28,15 @@ def kept() -> Path:
 
 
 def default() -> Path | None:
-    """The weights used where none are named: $VAEBENCH_INCEPTION, else torch-fidelity's download, if it is there."""
+    """The weights used where none are named: $VAEBENCH_INCEPTION, else those that were downloaded, if they were."""
     if named := os.environ.get("VAEBENCH_INCEPTION"):
         return Path(named)
-    return kept() if kept().is_file() else None
+    return next((path for path in (kept(), remote.kept(SHA256)) if path.is_file()), None)
 
 
-def fetch() -> Path:
-    """The released weights, downloaded where torch-fidelity has not done so.
-
-    DataError where there is no network, or what comes is not the released file.
-    """
-    if (path := kept()).is_file():
-        return path
-    try:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT) as answer:
-            content = answer.read()
-    except OSError as error:
-        raise DataError(f"Inception's weights cannot be downloaded from {URL} ({error})") from error
-    if not hashlib.sha256(content).hexdigest().startswith(RELEASE):
-        raise DataError(f"what {URL} gives is not Inception's weights: its sha256 does not begin with {RELEASE}")
-    files.write_atomic(path, content)
-    return path
+def fetch(progress: Progress | None = None) -> Path:
+    """The released weights, downloaded where torch-fidelity has not done so. DataError as `remote.obtain`."""
+    return kept() if kept().is_file() else remote.obtain(URL, SHA256, progress=progress)
 
 
 def load(path: Path, release: str, device: torch.device, layer: str = "2048") -> tuple[str, Extract]:

@@ -14,6 +14,7 @@ from .data import Dataset, Source
 from .errors import DataError, UserError
 from .metric import Trajectory, UnavailableError
 from .model import LatentVariableModel
+from .remote import Progress
 
 
 @final
@@ -22,7 +23,7 @@ class Folder:
     """`metric.Resources`: datasets under `data` (none is downloaded), models of the zoo for the dataset of the run.
 
     The trajectory is that of the evaluated `weights`: in `trajectory_at`, else beside them.
-    `inception` is a file of weights, or "download"; None is `inception.default`.
+    `inception` is a file of weights, or "download"; None is `inception.default`. `progress` is told of downloads.
     """
 
     data: Path
@@ -32,6 +33,7 @@ class Folder:
     inception: str | None = None
     weights: Path | None = None
     trajectory_at: Path | None = None
+    progress: Progress | None = None
 
     def dataset(self, name: str) -> Dataset:
         source = plugins.load("datasets", name)
@@ -48,7 +50,7 @@ class Folder:
         try:
             card = cards.find(name, self.run_dataset.name)
             model = loading.build_model(card, self.run_dataset.space)
-            loading.load_weights(model, card.weights_path())
+            loading.load_weights(model, card.weights_path(self.progress))
         except (UserError, DataError) as error:
             raise UnavailableError(str(error)) from error
         return model.eval().to(device=self.device, dtype=self.dtype)
@@ -74,7 +76,7 @@ class Folder:
     def inception_weights(self) -> Path:
         if self.inception == inception.DOWNLOAD:
             try:
-                return inception.fetch()
+                return inception.fetch(self.progress)
             except UserError as error:
                 raise UnavailableError(str(error)) from error
         if self.inception is not None:

@@ -178,6 +178,7 @@ class Bar:
             transient=True,
         )
         self._task: TaskID | None = None
+        self._fetching: TaskID | None = None
 
     def __enter__(self) -> "Bar":
         if self._console.is_terminal:
@@ -192,14 +193,24 @@ class Bar:
 
     def start(self, metric: str, blocks: int) -> None:
         """`runner.Progress`: a pass begins."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
+        for task in self._progress.task_ids:
+            self._progress.remove_task(task)
+        self._fetching = None
         self._task = self._progress.add_task(metric, total=blocks)
 
     def advance(self, blocks: int) -> None:
         """`runner.Progress`: blocks are done."""
         if self._task is not None:
             self._progress.advance(self._task, blocks)
+
+    def fetch(self, done: int, total: int | None, name: str) -> None:
+        """`remote.Progress`: `done` of `total` bytes are here, shown in megabytes."""
+        if self._fetching is None:
+            self._fetching = self._progress.add_task(f"MB of {name}", total=None)
+        self._progress.update(self._fetching, completed=done / 1e6, total=None if total is None else total / 1e6)
+        if done == total:
+            self._progress.remove_task(self._fetching)
+            self._fetching = None
 
     def warn(self, text: str) -> None:
         """`runner.Progress`: something to say, above the bar."""

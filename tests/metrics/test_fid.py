@@ -1,10 +1,9 @@
 """fid is torch-fidelity's; no file of weights runs code, and others than the released ones are named."""
 
-import io
 import json
 import math
 import os
-import urllib.error
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
-from vaebench import files, inception
+from vaebench import files, inception, remote
 from vaebench.data import Dataset, Space
 from vaebench.errors import DataError
 from vaebench.functional.frechet import frechet_distance, moments
@@ -26,6 +25,7 @@ from vaebench.metric import UnavailableError
 from vaebench.metric_run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.metrics.fid import Fid
 from vaebench.model import LatentVariableModel
+from vaebench.remote import Progress
 from vaebench.resources import Folder
 from vaebench.sample_quality import stored
 from vaebench.stages import PriorSample, candidates
@@ -156,7 +156,8 @@ def test_other_weights_than_the_released_are_named(weights: Path, tmp_path: Path
     with pytest.raises(DataError, match="cannot read"):
         inception.load(tmp_path / "absent", inception.RELEASE, CPU)
     assert inception.URL == theirs.URL_INCEPTION_V3
-    assert Path(inception.URL).stem.endswith(inception.RELEASE)
+    assert Path(inception.URL).stem.endswith(f"-{inception.RELEASE}")
+    assert re.fullmatch(r"6726825d[0-9a-f]{56}", inception.SHA256)
 
 
 @pytest.fixture
@@ -171,36 +172,33 @@ def folder(choice: str | None) -> Folder:
     return Folder(Path(), Dataset("any", Space((1, 2, 2), 2, "pmf"), {}, ""), CPU, torch.float32, choice)
 
 
-def answer(content: bytes) -> Callable[..., io.BytesIO]:
-    return lambda url, timeout: io.BytesIO(content)
-
-
-def test_where_weights_come_from(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_weights_come_from(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match="no Inception weights; give --inception-weights FILE, or 'download'"):
         folder(None).inception_weights()
     assert folder("mine.pth").inception_weights() == Path("mine.pth")
-    monkeypatch.setattr("urllib.request.urlopen", answer(b"<html>"))
-    with pytest.raises(UnavailableError, match="is not Inception's weights: its sha256"):
-        folder("download").inception_weights()
-    assert not hub.exists()
-    monkeypatch.setattr(inception, "RELEASE", "9f86d081")  # of b"test"
-    monkeypatch.setattr("urllib.request.urlopen", answer(b"test"))
-    path = folder("download").inception_weights()
-    assert path.read_bytes() == b"test"
-    assert path.parent == hub
-    monkeypatch.setattr("urllib.request.urlopen", None)  # no second download
-    assert folder("download").inception_weights() == folder(None).inception_weights() == path
+    ours = remote.kept(inception.SHA256)
+    for path in (ours, hub / Path(inception.URL).name):  # torch-fidelity's comes first
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+        assert folder(None).inception_weights() == path
+    assert folder("download").inception_weights() == path
     monkeypatch.setenv("VAEBENCH_INCEPTION", "named.pth")
     assert folder(None).inception_weights() == Path("named.pth")
 
 
-def test_no_network_is_a_reason(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(url: str, timeout: float) -> None:
-        assert timeout <= 10
-        raise urllib.error.URLError("no route to host")
+def test_they_are_downloaded_once(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
 
-    monkeypatch.setattr("urllib.request.urlopen", offline)
-    with pytest.raises(UnavailableError, match=r"cannot be downloaded from https://.*no route to host"):
+    def obtain(url: str, sha256: str, *, progress: Progress | None) -> Path:
+        asked.append((url, sha256, progress))
+        if len(asked) > 1:
+            raise DataError("no route to host")
+        return Path("fetched")
+
+    monkeypatch.setattr(remote, "obtain", obtain)
+    assert folder("download").inception_weights() == Path("fetched")
+    assert asked == [(inception.URL, inception.SHA256, None)]
+    with pytest.raises(UnavailableError, match="no route to host"):
         folder("download").inception_weights()
 
 

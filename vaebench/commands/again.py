@@ -9,7 +9,7 @@ from .. import card as cards
 from .. import files, plugins
 from ..card import Card
 from ..errors import UserError, unknown
-from .common import find_card, load_dataset, torch_device
+from .common import find_card, find_weights, load_dataset, torch_device
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -53,7 +53,7 @@ def bench_for(
     found = find_card(None if card else model, dataset, card)
     if found.name != model:
         raise UserError(f"card {card} is of {found.name}, not of {model}; give the card of {model}")
-    weights = checkpoint or found.weights_path()
+    weights = checkpoint or find_weights(found)
     sha256, content = files.sha256(weights), load_dataset(dataset, data)
     for row in rows:
         for what, old, new in (
@@ -88,12 +88,13 @@ def measure_again(
 
     settings = metric_run.Settings(torch_device(device), getattr(torch, row.dtype or "float32"), batch_size)
     pair = evaluation.Pair(bench.card, bench.weights, bench.content)
-    terms = evaluation.Terms(seed, settings, Journal(files.cache() / "journal") if journal else None, bench.data)
+    blocks, bar = Journal(files.cache() / "journal") if journal else None, terminal.Bar(debug)
+    terms = evaluation.Terms(seed, settings, blocks, bench.data, fetching=bar.fetch)
 
     def keep(metric: str, name: str, content: bytes) -> None:
         files.write_atomic(kept / row.dataset / row.model / metric / name, content)
 
-    with terminal.Bar(debug) as bar:
+    with bar:
         (found,) = evaluation.evaluate(pair, {row.metric: metric_of(row)}, terms, keep, bar)
     return found
 

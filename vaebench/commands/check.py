@@ -14,6 +14,7 @@ from .common import (
     dataset_option,
     device_option,
     find_card,
+    find_weights,
     load_dataset,
     model_option,
     options,
@@ -86,5 +87,5 @@ def _network(card: Card, network: "LatentVariableModel") -> "LatentVariableModel
     from .. import loading
 
     if card.weights is not None:
-        loading.load_weights(network, card.weights_path())
+        loading.load_weights(network, find_weights(card))
     return network

@@ -82,3 +82,11 @@ def find_card(model: str | None, dataset: str | None, card: Path | None) -> Card
     if dataset not in plugins.names("datasets"):
         plugins.load("datasets", dataset)  # the error that suggests the nearest
     return cards.find(str(model), dataset)
+
+
+def find_weights(card: Card) -> Path:
+    """The card's weights file, fetched, with a bar, where they are elsewhere."""
+    from .. import terminal
+
+    with terminal.Bar() as bar:
+        return card.weights_path(bar.fetch)

@@ -18,6 +18,7 @@ from .common import (
     dataset_option,
     device_option,
     find_card,
+    find_weights,
     load_dataset,
     model_option,
     options,
@@ -89,7 +90,7 @@ def run(
     found = find_card(model, dataset, card)
     for name in metric:
         plugins.summary("metrics", name)  # the error that suggests the nearest, before torch is imported
-    weights = checkpoint or found.weights_path()
+    weights = checkpoint or find_weights(found)
     import torch
 
     from .. import board, evaluation, metric_run, ranking, terminal
@@ -105,9 +106,10 @@ def run(
     content = load_dataset(found.dataset, data)
     _check_splits(chosen, changes, content)
     journal = None if fresh else Journal(files.cache() / "journal")
-    terms = evaluation.Terms(seed, settings, journal, data or files.default_data(), inception)
+    bar = terminal.Bar(ctx.find_root().params["debug"])
+    terms = evaluation.Terms(seed, settings, journal, data or files.default_data(), inception, bar.fetch)
     pair = evaluation.Pair(found, weights, content, trajectory)
-    with terminal.Bar(ctx.find_root().params["debug"]) as bar:
+    with bar:
         rows = evaluation.onto_board(leaderboards, pair, chosen, terms, bar)
     if as_json:
         terminal.print_json(ranking.to_json(rows))
