@@ -178,6 +178,8 @@ class Bar:
             transient=True,
         )
         self._task: TaskID | None = None
+        self._pairs: TaskID | None = None
+        self._where = ""
 
     def __enter__(self) -> "Bar":
         if self._console.is_terminal:
@@ -189,6 +191,13 @@ class Bar:
     ) -> None:
         if self._console.is_terminal:
             self._progress.stop()
+
+    def pair(self, text: str, done: int, total: int) -> None:
+        """`sweep.View`: a pair begins, with a bar of its own above that of the pass; what is said names it."""
+        if self._pairs is None:
+            self._pairs = self._progress.add_task(text, total=total)
+        self._progress.update(self._pairs, completed=done, description=text)
+        self._where = f"{text}: "
 
     def start(self, metric: str, blocks: int) -> None:
         """`runner.Progress`: a pass begins."""
@@ -203,7 +212,7 @@ class Bar:
 
     def warn(self, text: str) -> None:
         """`runner.Progress`: something to say, above the bar."""
-        self._console.print(text.rstrip(), markup=False)
+        self._console.print(f"{self._where}{text.rstrip()}", markup=False)
 
     def failed(self, metric: str, error: Exception) -> None:
         """`runner.Progress`: a metric has failed; with its traceback where debugging."""
