@@ -136,7 +136,8 @@ def seeded(claim: Claim, dataset: str, name: str, repeats: Sequence[Compared]) -
     errors = [float(side.std(ddof=1)) / math.sqrt(count) for side in (first, second)]
     difference = float(first.mean() - second.mean())
     half = float(stats.t.ppf(0.975, 2 * count - 2)) * math.hypot(*errors)
-    one, other = (terminal.number(float(side.mean()), error) for side, error in zip((first, second), errors, strict=True))
+    means = zip((first, second), errors, strict=True)
+    one, other = (terminal.number(float(side.mean()), error) for side, error in means)
     plain = repeats[0].second.model
     return (
         f"| {dataset} | {name}, {count} seeds | {one} | {plain}, {count} seeds | {other} "

@@ -48,6 +48,7 @@ MAY_NOT = {
     "metric_run": {*UP, "resources", "metrics", "adapters", "datasets"},
     "board": {"cli", "commands", "runner", "training", "checks", "metrics", "adapters", "datasets", "model", "data"},
     "evaluation": {"cli", "commands", "training", "checks", "metrics", "adapters", "datasets"},
+    "sweep": {"cli", "commands", "training", "checks", "board", "metrics", "adapters", "datasets"},
     "runner": {"cli", "commands", "training", "checks", "board", "card", "metrics", "adapters", "datasets"},
     "training": {"cli", "commands", "runner", "checks", "board", "metrics", "adapters", "datasets"},
 }

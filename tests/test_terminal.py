@@ -133,3 +133,12 @@ def test_failure_has_its_traceback_only_when_debugging(debug: bool, capsys: pyte
     told = capsys.readouterr().err
     assert told.endswith("likelihood failed: RuntimeError: boom\n")
     assert told.count("\n") == (2 if debug else 1)
+
+
+def test_what_is_said_in_a_sweep_names_the_pair(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.Bar() as bar:
+        bar.pair("vae on digits", 0, 2)
+        bar.failed("likelihood", RuntimeError("boom"))
+        bar.pair("vae on mnist", 1, 2)
+        bar.warn("hear")
+    assert capsys.readouterr().err == ("vae on digits: likelihood failed: RuntimeError: boom\nvae on mnist: hear\n")

@@ -44,6 +44,8 @@ def evaluate(
     pair: Pair, metrics: Mapping[str, Metric], terms: Terms, keep: Keep, progress: Progress
 ) -> Iterator[list[Row]]:
     """The rows of each metric, as it ends; `keep` is given its files. UserError, DataError: the weights do not fit."""
+    if not metrics:
+        return
     network = loading.build_model(pair.card, pair.dataset.space)
     loading.load_weights(network, pair.weights)
     subject = Subject(pair.card.name, network, loading.architecture(pair.card), files.sha256(pair.weights))
@@ -65,19 +67,17 @@ def evaluate(
 
 def onto_board(
     leaderboards: Path, pair: Pair, metrics: Mapping[str, Metric], terms: Terms, progress: Progress
-) -> list[Row]:
-    """The rows of all metrics, each written to the board, and then its files beside it, as soon as it has ended."""
+) -> Iterator[list[Row]]:
+    """`evaluate`, with the rows of each metric written to the board, and then its files beside them."""
     kept: dict[Path, bytes] = {}  # written once the rows are: a file without its row would be stale
-    rows: list[Row] = []
 
     def keep(metric: str, name: str, content: bytes) -> None:
         kept[leaderboards / pair.card.dataset / pair.card.name / metric / name] = content
 
     for finished in evaluate(pair, metrics, terms, keep, progress):
         board.write(leaderboards, finished)
-        rows += finished
         if any(row.status == "ok" for row in finished):
             for path, content in kept.items():
                 files.write_changed(path, content)
         kept.clear()
-    return rows
+        yield finished

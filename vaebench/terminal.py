@@ -179,6 +179,8 @@ class Bar:
         )
         self._task: TaskID | None = None
         self._fetching: TaskID | None = None
+        self._pairs: TaskID | None = None
+        self._where = ""
 
     def __enter__(self) -> "Bar":
         if self._console.is_terminal:
@@ -191,10 +193,18 @@ class Bar:
         if self._console.is_terminal:
             self._progress.stop()
 
+    def pair(self, text: str, done: int, total: int) -> None:
+        """`sweep.View`: a pair begins, with a bar of its own above that of the pass; what is said names it."""
+        if self._pairs is None:
+            self._pairs = self._progress.add_task(text, total=total)
+        self._progress.update(self._pairs, completed=done, description=text)
+        self._where = f"{text}: "
+
     def start(self, metric: str, blocks: int) -> None:
         """`runner.Progress`: a pass begins."""
-        for task in self._progress.task_ids:
-            self._progress.remove_task(task)
+        for task in (self._task, self._fetching):
+            if task is not None:
+                self._progress.remove_task(task)
         self._fetching = None
         self._task = self._progress.add_task(metric, total=blocks)
 
@@ -214,7 +224,7 @@ class Bar:
 
     def warn(self, text: str) -> None:
         """`runner.Progress`: something to say, above the bar."""
-        self._console.print(text.rstrip(), markup=False)
+        self._console.print(f"{self._where}{text.rstrip()}", markup=False)
 
     def failed(self, metric: str, error: Exception) -> None:
         """`runner.Progress`: a metric has failed; with its traceback where debugging."""

@@ -1,6 +1,7 @@
 """Options and look-ups that several verbs share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,7 +10,7 @@ import click
 from .. import card as cards
 from .. import files, plugins
 from ..card import Card
-from ..errors import DataError, UserError
+from ..errors import DataError, UserError, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -90,3 +91,41 @@ def find_weights(card: Card) -> Path:
 
     with terminal.Bar() as bar:
         return card.weights_path(bar.fetch)
+
+
+def find_cards(models: Sequence[str], datasets: Sequence[str], card: Path | None) -> list[Card]:
+    """The one card of a file, or the zoo's that names and patterns choose, in which commas separate.
+
+    UserError for a pair of names that has no card, and for a pattern that chooses none.
+    """
+    if card is not None or not models or not datasets:
+        if len(datasets) > 1:
+            raise UserError(f"--card {card} is of one model; give one --dataset")
+        return [find_card(next(iter(models), None), next(iter(datasets), None), card)]
+    models, datasets = (",".join(texts).split(",") for texts in (models, datasets))
+    found, useful = dict[str, Card](), set[str]()
+    for model in models:
+        for dataset in datasets:
+            if _is_pattern(model) or _is_pattern(dataset):
+                chosen = [(d, m) for d, m in cards.ids() if fnmatchcase(d, dataset) and fnmatchcase(m, model)]
+                fitting = [cards.find(m, d) for d, m in chosen]
+            else:
+                fitting = [find_card(model, dataset, None)]
+            found |= {each.id: each for each in fitting}
+            useful |= {model, dataset} if fitting else set()
+    _check_known("dataset", datasets, plugins.names("datasets"))
+    _check_known("model", models, {name for _, name in cards.ids()})
+    for text in (*models, *datasets):
+        if text not in useful:
+            raise UserError(f"{text!r}: no card of --model {','.join(models)} is for --dataset {','.join(datasets)}")
+    return list(found.values())
+
+
+def _is_pattern(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
+
+
+def _check_known(kind: str, texts: Sequence[str], names: Collection[str]) -> None:
+    for text in texts:
+        if not any(fnmatchcase(name, text) for name in names):
+            raise unknown(kind, text, names)

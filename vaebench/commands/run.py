@@ -1,7 +1,8 @@
 """vaebench run."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,18 +10,17 @@ import click
 
 from .. import card as cards
 from .. import files, plugins
-from ..errors import UserError, unknown
+from ..card import Card
+from ..errors import DataError, UserError, unknown
 from .common import (
     as_json_option,
     boards_option,
     complete,
     data_option,
-    dataset_option,
     device_option,
-    find_card,
+    find_cards,
     find_weights,
     load_dataset,
-    model_option,
     options,
     torch_device,
 )
@@ -28,6 +28,8 @@ from .common import (
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..metric import Metric
+    from ..sweep import Job, Outcome
+    from ..terminal import Bar
 
 
 def _metrics(names: tuple[str, ...], preset: str, changes: tuple[str, ...]) -> "dict[str, Metric]":
@@ -58,7 +60,11 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 
 
 @click.command()
-@options(model_option, dataset_option)
+@click.option("--model", "models", multiple=True, metavar="NAMES",
+              shell_complete=complete(lambda: sorted({name for _, name in cards.ids()})),
+              help="Of the zoo: a name, a pattern such as 'dp*', or several with commas.")  # fmt: skip
+@click.option("--dataset", "datasets", multiple=True, metavar="NAMES",
+              shell_complete=complete(lambda: plugins.names("datasets")), help="In the same way.")  # fmt: skip
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights (safetensors) instead of the card's.")
 @click.option("--trajectory", type=click.Path(path_type=Path),
@@ -74,26 +80,32 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 @click.option("--in-flight", type=click.IntRange(min=1), help="Blocks at once.  [default: one for each CPU thread]")
 @click.option("--inception-weights", "inception", metavar="FILE|download",
               help="For fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
+@click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board: same weights, data, "
+              "metric, version, parameters, seed and number type.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
 @options(boards_option, as_json_option)
 @click.pass_context
 def run(
-    ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, checkpoint: Path | None,
-    trajectory: Path | None, metric: tuple[str, ...], preset: str, changes: tuple[str, ...], seed: int,
-    data: Path | None, device: str, dtype: str, batch_size: int | None, in_flight: int | None, inception: str | None,
-    fresh: bool, leaderboards: Path, as_json: bool,
+    ctx: click.Context, models: tuple[str, ...], datasets: tuple[str, ...], card: Path | None,
+    checkpoint: Path | None, trajectory: Path | None, metric: tuple[str, ...], preset: str, changes: tuple[str, ...],
+    seed: int, data: Path | None, device: str, dtype: str, batch_size: int | None, in_flight: int | None,
+    inception: str | None, only_missing: bool, fresh: bool, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Evaluate a trained model and write its leaderboard rows.
+    """Evaluate trained models and write their leaderboard rows.
 
+    Several models or datasets are evaluated one after another, the longest first, and what fails is told at the end.
     Killed or interrupted, the same command goes on from the last finished block.
     """
-    found = find_card(model, dataset, card)
+    found = find_cards(models, datasets, card)
+    if len(found) > 1 and (checkpoint or trajectory):
+        raise UserError(f"--checkpoint and --trajectory are of one model, and {len(found)} are asked for; name one")
     for name in metric:
         plugins.summary("metrics", name)  # the error that suggests the nearest, before torch is imported
-    weights = checkpoint or find_weights(found)
+    if len(found) == 1 and checkpoint is None:
+        find_weights(found[0])
     import torch
 
-    from .. import board, evaluation, metric_run, ranking, terminal
+    from .. import board, evaluation, metric_run, ranking, sweep, terminal
     from ..inception import DOWNLOAD
     from ..journal import Journal
 
@@ -101,19 +113,72 @@ def run(
         raise UserError(f"--inception-weights {inception} is no file; name the weights, or {DOWNLOAD!r}")
     chosen = _metrics(metric, preset, changes)
     settings = metric_run.Settings(torch_device(device), getattr(torch, dtype), batch_size, in_flight)
-    files.check_writable(leaderboards / found.dataset)
-    board.read(leaderboards, found.dataset)  # a damaged board is an error now, not after hours
-    content = load_dataset(found.dataset, data)
-    _check_splits(chosen, changes, content)
+    stored = []
+    for name in sorted({each.dataset for each in found}):
+        files.check_writable(leaderboards / name)
+        stored += board.read(leaderboards, name)  # a damaged board is an error now, not after hours
     journal = None if fresh else Journal(files.cache() / "journal")
     bar = terminal.Bar(ctx.find_root().params["debug"])
     terms = evaluation.Terms(seed, settings, journal, data or files.default_data(), inception, bar.fetch)
-    pair = evaluation.Pair(found, weights, content, trajectory)
+
+    @cache
+    def content(name: str) -> "Dataset | DataError":
+        try:
+            return load_dataset(name, data)
+        except DataError as error:
+            return error
+
+    def prepare(each: Card) -> "Job":
+        weights = checkpoint or each.weights_path(bar.fetch)
+        if not weights.exists():
+            raise DataError(f"weights {weights} are absent")
+        if isinstance(there := content(each.dataset), DataError):
+            raise there
+        _check_splits(chosen, changes, there)
+        pair = evaluation.Pair(each, weights, there, trajectory)
+        return sweep.Job(pair, sweep.missing(pair, chosen, terms, stored) if only_missing else chosen)
+
     with bar:
-        rows = evaluation.onto_board(leaderboards, pair, chosen, terms, bar)
+        ended = list(_told(sweep.outcomes(found, prepare, terms, stored, leaderboards, bar), len(found), bar))
+    rows = [row for outcome in ended for row in outcome.rows]
     if as_json:
         terminal.print_json(ranking.to_json(rows))
-    else:
+    elif len(found) > 1:
+        _print(ended)
+    elif rows:
         terminal.print_rows(rows)
-    click.echo(f"written to {leaderboards / found.dataset / found.name}.parquet", err=True)
-    ctx.exit(1 if any(row.status == "failed" for row in rows) else 0)
+    where = leaderboards if len(found) > 1 else f"{leaderboards / found[0].dataset / found[0].name}.parquet"
+    errors = [outcome.error for outcome in ended if outcome.error is not None]
+    if rows or not errors:
+        click.echo(f"written to {where}" if rows else f"nothing is missing in {where}", err=True)
+    ctx.exit(1 if errors or any(row.status == "failed" for row in rows) else 0)
+
+
+def _told(outcomes: "Iterator[Outcome]", total: int, bar: "Bar") -> "Iterator[Outcome]":
+    """`outcomes`, each told on stderr where there are several; where there is one, its error is raised."""
+    for count, outcome in enumerate(outcomes, 1):
+        if total > 1 and outcome.error is not None:
+            bar.failed("evaluation", outcome.error)
+        elif total > 1:
+            bar.warn(f"done in {outcome.seconds:.1f} s ({count} of {total})")
+        elif outcome.error is not None:
+            raise outcome.error
+        yield outcome
+
+
+def _print(outcomes: "Sequence[Outcome]") -> None:
+    """A line for each pair, and one for each failure."""
+    from .. import terminal
+
+    lines, failures = [], []
+    for card, rows, error, seconds in outcomes:
+        status = {row.metric: row.status for row in rows}
+        counts = [str(list(status.values()).count(word)) for word in ("ok", "skipped", "failed")]
+        lines.append((card.dataset, card.name, *counts, f"{seconds:.1f}"))
+        reasons = {row.metric: str(row.reason) for row in rows if row.status == "failed"}
+        if error is not None:
+            reasons[""] = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        failures += [(card.dataset, card.name, metric, reason) for metric, reason in reasons.items()]
+    terminal.print_table(("dataset", "model", ">measured", ">skipped", ">failed", ">seconds"), lines)
+    if failures:
+        terminal.print_table(("dataset", "model", "metric", "why it failed"), failures)
