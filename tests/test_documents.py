@@ -1,6 +1,7 @@
 """What README and CONTRIBUTING say is so: commands exist, the table is the board's, the examples work as printed."""
 
 import re
+import runpy
 import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -61,6 +62,22 @@ def test_readmes_table_is_the_boards() -> None:
             if row.value is not None
         }
         assert cells.split(" | ") == [rows[column] for column in ("nll", "elbo", "bpd")]
+
+
+def test_the_page_of_claims_is_the_boards() -> None:
+    claims = runpy.run_path(str(ROOT / ".github" / "claims.py"))
+    assert (ROOT / "leaderboards" / "CLAIMS.md").read_text() == claims["page"]()
+
+
+def test_claims_are_judged_by_their_intervals() -> None:
+    claims = runpy.run_path(str(ROOT / ".github" / "claims.py"))
+    lower, higher = claims["CLAIMS"][0], claims["CLAIMS"][-1]
+    assert (lower.better, higher.better) == ("lower", "higher")
+    assert [claims["verdict"](lower, d, 1.0) for d in (-2.0, 0.5, 2.0)] == [
+        "borne out", "not separable", "**not borne out**"
+    ]  # fmt: skip
+    assert claims["verdict"](higher, 2.0, 1.0) == "borne out"
+    assert claims["verdict"](lower._replace(loose=True), 0.5, 1.0) == "borne out: not separable"
 
 
 def example(heading: str, folder: Path) -> ModuleType:
