@@ -96,10 +96,11 @@ class PriorSample(Stage):
 def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
     """The mean or a sample of p(x|z), (S, B, *shape): 8-bit, 0 to 255, where the space has levels, else as it is.
 
-    ValueError for a value that is NaN, infinite or outside the space: such a model's samples are not scored.
+    ValueError for a value that is NaN, infinite or outside the space, or made from such a decoder output, of which a
+    sample may well be finite: such a model's samples are not scored.
     """
     x = likelihood.mean if decode == "mean" else likelihood.sample().to(likelihood.mean.dtype)
-    if not bool(torch.isfinite(x).all()):
+    if not all(bool(torch.isfinite(value).all()) for value in (likelihood.raw, x)):
         raise ValueError(f"decoder {decode} is NaN or infinite")
     if space.levels is None:
         return x

@@ -1,10 +1,13 @@
 """What the metrics' tests share: a run in this process that collects what it is given."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
 from vaebench import card as cards
 from vaebench import loading, plugins
@@ -62,3 +65,24 @@ def zoo(digits: Dataset) -> Callable[[str], LatentVariableModel]:
         return model.eval()
 
     return build
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded random Inception in the official format, scaled so that no layer's output dies out."""
+    with pytest.MonkeyPatch.context() as patch:  # built without a download
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        shapes = {n: t.shape for n, t in theirs.FeatureExtractorInceptionV3("any", ["64"]).state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+
+    def made(name: str, shape: torch.Size) -> Tensor:
+        if name.endswith("num_batches_tracked"):
+            return torch.tensor(0)
+        if len(shape) > 1:
+            return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
+        return torch.ones(shape) if name.endswith(("bn.weight", "running_var")) else torch.zeros(shape)
+
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    torch.save({name: made(name, shape) for name, shape in shapes.items()}, path)
+    return path

@@ -1,7 +1,6 @@
 """fid is torch-fidelity's; no file of weights runs code, and others than the released ones are named."""
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable
@@ -32,27 +31,6 @@ from vaebench.stages import PriorSample, candidates
 
 CPU = torch.device("cpu")
 Zoo = Callable[[str], LatentVariableModel]
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A seeded random Inception in the official format, scaled so that no layer's output dies out."""
-    with pytest.MonkeyPatch.context() as patch:  # built without a download
-        patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
-        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
-        shapes = {n: t.shape for n, t in theirs.FeatureExtractorInceptionV3("any", ["64"]).state_dict().items()}
-    generator = torch.Generator().manual_seed(0)
-
-    def made(name: str, shape: torch.Size) -> Tensor:
-        if name.endswith("num_batches_tracked"):
-            return torch.tensor(0)
-        if len(shape) > 1:
-            return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
-        return torch.ones(shape) if name.endswith(("bn.weight", "running_var")) else torch.zeros(shape)
-
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save({name: made(name, shape) for name, shape in shapes.items()}, path)
-    return path
 
 
 class Silent:
