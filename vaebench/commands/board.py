@@ -39,14 +39,18 @@ def board_rows(leaderboards: Path, dataset: str, published: bool = False) -> "tu
     if not rows:
         known = ", ".join(sorted({*boards.datasets(root), *(others.datasets() if published else ())})) or "none"
         raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
-    if root != leaderboards:
-        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
+    _tell(leaderboards, root)
     return root, rows
 
 
 def _root(leaderboards: Path) -> Path:
     shipped = files.shipped_boards()
     return leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
+
+
+def _tell(leaderboards: Path, root: Path) -> None:
+    if root != leaderboards:
+        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
 
 
 dataset_argument = click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets")))
@@ -214,6 +218,7 @@ def html(out: Path, leaderboards: Path, as_json: bool) -> None:
     root = _root(leaderboards)
     with terminal.Bar() as bar:
         pages = site.write(root, out, bar.report)
+    _tell(leaderboards, root)
     if as_json:
         terminal.print_json({"index": str(out / "index.html"), "pages": pages})
     else:

@@ -17,9 +17,9 @@ from .. import board, files, plugins, published
 from .. import card as cards
 from ..errors import UserError
 from ..terminal import number
-from . import artefacts, plots
+from . import artefacts, plots, sheets
 from .artefacts import Figure
-from .sheets import PROVENANCE, Sheet, champions, sheets
+from .sheets import PROVENANCE, Line, Sheet
 
 HERE = Path(__file__).parent
 MARK = ".vaebench-site"  # the file that says that a folder is one of ours
@@ -73,13 +73,13 @@ def pages(root: Path, report: Report) -> Iterator[tuple[str, bytes]]:
             yield from _model(root, each, model)
             done += 1
         yield from _dataset(each)
-    yield "index.html", _render("index.html", "", boards=boards, champions=champions)
+    yield "index.html", _render("index.html", "", boards=boards, champions=sheets.champions)
     report(done, total, "done")
 
 
 def _board(root: Path, dataset: str) -> Board:
     rows = board.read(root, dataset) + published.rows(dataset)
-    found = sheets(rows)
+    found = sheets.of_rows(rows)
     parts = [[sheet for sheet in found if (sheet.group.origin == "measured") == mine] for mine in (True, False)]
     return Board(dataset, _summary("datasets", dataset), *parts)
 
@@ -96,7 +96,7 @@ def _model(root: Path, board: Board, model: str) -> Iterator[tuple[str, bytes]]:
     kept = artefacts.pictures(root / board.dataset / model)
     if scores := artefacts.scores(root / board.dataset / model):
         kept.setdefault("regret", []).extend(plots.histograms(scores, board.dataset))
-    parts: dict[str, list[tuple[Sheet, Any, list[Figure]]]] = {metric: [] for metric in kept}
+    parts: dict[str, list[tuple[Sheet, Line, list[Figure]]]] = {metric: [] for metric in kept}
     for sheet in board.measured:
         for line in (line for line in sheet.lines if line.model == model):
             parts.setdefault(sheet.group.metric, []).append((sheet, line, plots.of_line(line)))
@@ -105,6 +105,7 @@ def _model(root: Path, board: Board, model: str) -> Iterator[tuple[str, bytes]]:
         yield from figure.files()
     others = [sheet for sheet in board.published if any(line.model == model for line in sheet.lines)]
     card = cards.find(model, board.dataset) if (board.dataset, model) in cards.ids() else None
+    weights = {row.weights_sha256 for entries in parts.values() for _, line, _ in entries for row in line.rows}
     content = _render(
         "model.html",
         "../../",
@@ -112,6 +113,7 @@ def _model(root: Path, board: Board, model: str) -> Iterator[tuple[str, bytes]]:
         model=model,
         card=card,
         facts=None if card is None else artefacts.facts(card),
+        stale=card is not None and card.weights is not None and weights != {card.weights.sha256},
         parts=sorted(parts.items()),
         kept=kept,
         published=others,
@@ -119,6 +121,7 @@ def _model(root: Path, board: Board, model: str) -> Iterator[tuple[str, bytes]]:
     yield f"models/{board.dataset}/{model}.html", content
 
 
+@cache
 def _summary(kind: plugins.Kind, name: str) -> str:
     """What `vaebench ls` says of a plug-in; nothing of one that is not installed."""
     return plugins.summary(kind, name) if name in plugins.names(kind) else ""

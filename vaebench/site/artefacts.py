@@ -64,7 +64,7 @@ def pictures(folder: Path) -> dict[str, list[Figure]]:
     """
     found: dict[str, list[Figure]] = {}
     for path in sorted(folder.glob("*/*")):
-        if path.suffix not in (".png", ".svg") or path.is_symlink() or path.parent.is_symlink():
+        if path.suffix not in (".png", ".svg") or _linked(path):
             continue
         try:
             content = path.read_bytes()
@@ -86,18 +86,23 @@ def scores(folder: Path) -> Scores:
     DataError where the file is not such a table.
     """
     path = folder / "regret" / "scores.parquet"
-    if not path.is_file() or path.is_symlink() or path.parent.is_symlink():
+    if not path.is_file() or _linked(path):
         return {}
     try:
         columns = pq.read_table(io.BytesIO(path.read_bytes())).to_pydict()
         names = np.asarray(columns["set"], dtype=str)
         values = {score: np.asarray(columns[score], dtype=np.float64) for score in SCORES if score in columns}
-        if not all(np.isfinite(each).all() for each in values.values()):
-            raise ValueError("a score is not a finite number")
+        if not len(names) or not all(np.isfinite(each).all() for each in values.values()):
+            raise ValueError("it holds no images, or a score that is not a finite number")
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read {path}: {text}; restore it, or run regret again") from error
     return {score: {name: each[names == name] for name in dict.fromkeys(names)} for score, each in values.items()}
+
+
+def _linked(path: Path) -> bool:
+    """Whether a file of a metric's folder may stand elsewhere: it, that folder or the model's is a link."""
+    return any(part.is_symlink() for part in (path, *path.parents[:2]))
 
 
 def facts(card: Card) -> list[tuple[str, Any]]:

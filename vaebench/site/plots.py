@@ -5,6 +5,7 @@ Colours are the numbers of a legend that the page writes (`.c0`, ... of its styl
 
 import io
 import itertools
+import warnings
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
@@ -13,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from numpy.typing import ArrayLike, NDArray
 
 from ..rows import Row
 from .artefacts import SCORES, Figure, Scores, figure
@@ -37,13 +39,16 @@ SETTINGS: dict[Any, Any] = {
     "ytick.color": INK,
 }
 BINS = 40
+LIMIT = 1e100
 MARKED = 12  # points of a curve at most that are marked one by one
 
 
 def _svg(axes: Axes) -> bytes:
     canvas, text = axes.get_figure(root=True), io.StringIO()
     assert canvas is not None
-    canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts draw it
+        canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     head, _, body = text.getvalue().replace(INK, "currentColor").partition("<defs>")
     return f"{head}{DARK}<defs>{body}".encode()
 
@@ -52,7 +57,17 @@ def _axes(x_name: str, y_name: str) -> Axes:
     axes = Canvas(figsize=(4.6, 2.9)).add_axes((0.14, 0.17, 0.83, 0.78))
     axes.set(xlabel=x_name, ylabel=y_name)
     axes.grid(alpha=0.25, linewidth=0.5, color=GREY)
+    axes.locator_params(nbins=7)
     return axes
+
+
+def _drawable(values: ArrayLike) -> NDArray[np.float64]:
+    """`values` within what arithmetic on axes can bear."""
+    return np.clip(np.asarray(values, dtype=np.float64), -LIMIT, LIMIT)
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i] if i < len(COLOURS) else GREY
 
 
 def _curves(rows: Sequence[tuple[str, Row]], caption: str) -> Figure:
@@ -63,12 +78,11 @@ def _curves(rows: Sequence[tuple[str, Row]], caption: str) -> Figure:
     with matplotlib.rc_context(SETTINGS):
         axes = _axes(x_name, y_names.pop() if len(y_names) == 1 else rows[0][1].unit)
         for i, (_, (x, y, *_)) in reversed(list(enumerate(curves))):
-            coloured = i < len(COLOURS)
             axes.plot(
-                x,
-                y,
-                color=COLOURS[i] if coloured else GREY,
-                linewidth=1.6 if coloured else 0.6,
+                _drawable(x),
+                _drawable(y),
+                color=_colour(i),
+                linewidth=1.6 if i < len(COLOURS) else 0.6,
                 marker="o" if len(x) <= MARKED else None,
                 markersize=3,
             )
@@ -113,15 +127,14 @@ def histograms(scores: Scores, own: str) -> list[Figure]:
     for score, sets in scores.items():
         ordered = sorted(sets.items(), key=lambda pair: (pair[0] != own, pair[0]))
         pooled = np.concatenate([values for _, values in ordered])
-        low, high = np.quantile(pooled, (0.005, 0.995)).tolist()
-        edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+        low, high = np.quantile(_drawable(pooled), (0.005, 0.995)).tolist()
+        edges = np.linspace(low, max(high, low + 1e-9 * max(1.0, abs(low))), BINS + 1)
         with matplotlib.rc_context(SETTINGS):
             axes = _axes(SCORES[score], "density")
             for i, (_, values) in enumerate(ordered):
                 height, _ = np.histogram(np.clip(values, low, edges[-1]), edges, density=True)
-                colour = COLOURS[i % len(COLOURS)]
-                axes.stairs(height, edges, color=colour, linewidth=1.4)
-                axes.stairs(height, edges, color=colour, alpha=0.18, fill=True)
+                axes.stairs(height, edges, color=_colour(i), linewidth=1.4)
+                axes.stairs(height, edges, color=_colour(i), alpha=0.18, fill=True)
             content = _svg(axes)
         figures.append(figure(content, ".svg", f"{score}, by set of images", tuple(map(itemgetter(0), ordered))))
     return figures

@@ -83,7 +83,7 @@ class Champion(NamedTuple):
     of: int
 
 
-def sheets(rows: Iterable[Row]) -> list[Sheet]:
+def of_rows(rows: Iterable[Row]) -> list[Sheet]:
     """The tables of `rows`, by metric, each in order of its metric's first ranked column."""
     rows = sorted(rows, key=lambda row: row.column)
     by: dict[str, str] = {}

@@ -5,9 +5,9 @@
 const apart = (table, index) => {
   let last;
   for (const row of table.tBodies[0].rows) {
-    const rank = row.cells[index].dataset.rank;
+    const rank = row.cells[index].dataset.rank ?? "none";
     row.classList.toggle("apart", last !== undefined && rank !== last);
-    last = rank ?? "";
+    last = rank;
   }
 };
 
