@@ -82,8 +82,10 @@ def test_champions_are_all_that_no_other_beats() -> None:
 
 
 def test_a_model_of_several_seeds_is_one_champion() -> None:
-    (best,) = sheets.champions(sheet(row(seed=0, value=2.0), row(seed=1, value=1.9)))
+    found = sheet(row(seed=0, value=2.0), row(seed=1, value=1.9))
+    (best,) = sheets.champions(found)
     assert (best.models, best.of) == (["alpha"], 1)
+    assert not cells(found)["alpha"].tied
 
 
 def test_classes_and_origins_are_apart() -> None:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .. import board, files, plugins, published
+from .. import board as leaderboards
 from .. import card as cards
+from .. import files, plugins, published
 from ..errors import UserError
 from ..terminal import number
 from . import artefacts, plots, sheets
@@ -64,7 +65,7 @@ def pages(root: Path, report: Report) -> Iterator[tuple[str, bytes]]:
     """Every file of the site, as its path and content; the index last, so that its links lead somewhere."""
     for static in sorted((HERE / "static").iterdir()):
         yield static.name, static.read_bytes()
-    names = sorted({*board.datasets(root), *published.datasets()})
+    names = sorted({*leaderboards.datasets(root), *published.datasets()})
     boards = [_board(root, name) for name in names]
     total, done = sum(len(each.models) for each in boards), 0
     for each in boards:
@@ -78,8 +79,7 @@ def pages(root: Path, report: Report) -> Iterator[tuple[str, bytes]]:
 
 
 def _board(root: Path, dataset: str) -> Board:
-    rows = board.read(root, dataset) + published.rows(dataset)
-    found = sheets.of_rows(rows)
+    found = sheets.of_rows(leaderboards.read(root, dataset) + published.rows(dataset))
     parts = [[sheet for sheet in found if (sheet.group.origin == "measured") == mine] for mine in (True, False)]
     return Board(dataset, _summary("datasets", dataset), *parts)
 

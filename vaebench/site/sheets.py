@@ -20,7 +20,7 @@ class Bar(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A row in a table. `tied`: others share its rank; `bar` where it has a value."""
+    """A row in a table. `tied`: other models share its rank; `bar` where it has a value."""
 
     row: Row
     rank: int | None
@@ -68,6 +68,11 @@ class Sheet:
     by: str | None
     lines: tuple[Line, ...]
 
+    @property
+    def size(self) -> int:
+        """How many rows there are."""
+        return sum(len(line.rows) for line in self.lines)
+
     def ranked(self, column: int) -> int:
         """How many models have a rank in a column."""
         cells = ((line.model, line.cells[column]) for line in self.lines)
@@ -103,7 +108,7 @@ def _sheet(group: Group, by: str | None) -> Sheet:
 def _cells(group: Group, column: str) -> list[Cell | None]:
     intervals = {row: interval(row) for line in group.lines if (row := line.rows.get(column)) and row.status == "ok"}
     low, high = (end(value for pair in intervals.values() for value in pair) if intervals else 0 for end in (min, max))
-    sizes = Counter(line.ranks.get(column) for line in group.lines)
+    sizes = Counter(rank for _, rank in {(line.model, line.ranks.get(column)) for line in group.lines})
 
     def place(value: float) -> float:
         return 100 * (value - low) / (high - low) if high > low else 50.0
