@@ -26,7 +26,8 @@ WriteCard = Callable[..., Path]
 Args = tuple[object, ...]
 VERBS: list[tuple[str, ...]] = [
     (), ("run",), ("train",), ("ls",), ("board",), ("board", "show"), ("board", "csv"), ("board", "diff"),
-    ("verify",), ("reproduce",), ("export",), ("data",), ("data", "ls"), ("data", "get"), ("selftest",), ("check",),
+    ("board", "html"), ("verify",), ("reproduce",), ("export",), ("data",), ("data", "ls"), ("data", "get"),
+    ("selftest",), ("check",),
 ]  # fmt: skip
 
 

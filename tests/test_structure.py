@@ -49,12 +49,13 @@ MAY_NOT = {
     "board": {"cli", "commands", "runner", "training", "checks", "metrics", "adapters", "datasets", "model", "data"},
     "evaluation": {"cli", "commands", "training", "checks", "metrics", "adapters", "datasets"},
     "sweep": {"cli", "commands", "training", "checks", "board", "metrics", "adapters", "datasets"},
+    "site": {"cli", "commands", "runner", "training", "checks", "metrics", "adapters", "datasets", "model", "data"},
     "runner": {"cli", "commands", "training", "checks", "board", "card", "metrics", "adapters", "datasets"},
     "training": {"cli", "commands", "runner", "checks", "board", "metrics", "adapters", "datasets"},
 }
 NO_TORCH = [
     "card", "plugins", "board", "rows", "ranking", "published", "values", "comparison", "verification", "export",
-    "journal", "files", "remote", "errors", "terminal", "cli",
+    "journal", "files", "remote", "errors", "terminal", "site", "cli",
 ]  # fmt: skip
 
 

@@ -34,15 +34,23 @@ def board_rows(leaderboards: Path, dataset: str, published: bool = False) -> "tu
     from .. import board as boards
     from .. import published as others
 
-    shipped = files.shipped_boards()
-    root = leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
+    root = _root(leaderboards)
     rows = boards.read(root, dataset) + (others.rows(dataset) if published else [])
     if not rows:
         known = ", ".join(sorted({*boards.datasets(root), *(others.datasets() if published else ())})) or "none"
         raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
+    _tell(leaderboards, root)
+    return root, rows
+
+
+def _root(leaderboards: Path) -> Path:
+    shipped = files.shipped_boards()
+    return leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
+
+
+def _tell(leaderboards: Path, root: Path) -> None:
     if root != leaderboards:
         click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
-    return root, rows
 
 
 dataset_argument = click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets")))
@@ -192,3 +200,26 @@ def board_diff(
         terminal.print_json([record(*each) for each in found])
     else:
         terminal.print_differences(found)
+
+
+@board.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder, or an earlier site."
+)
+@options(boards_option, as_json_option)
+def html(out: Path, leaderboards: Path, as_json: bool) -> None:
+    """Write every board as a folder of pages that open from disk: open index.html in a browser.
+
+    A page for each dataset and each model, with cards, provenance, curves and pictures. Pages of an earlier site in the
+    same folder that are out of date are removed; nothing else there is touched.
+    """
+    from .. import site, terminal
+
+    root = _root(leaderboards)
+    with terminal.Bar() as bar:
+        pages = site.write(root, out, bar.report)
+    _tell(leaderboards, root)
+    if as_json:
+        terminal.print_json({"index": str(out / "index.html"), "pages": pages})
+    else:
+        click.echo(f"{out / 'index.html'} ({pages} pages)")
