@@ -58,7 +58,7 @@ def submit(
         for name in submission_rows.required(dataset)
     }
     rows: list[Row] = []
-    written: list[Path] = []
+    written: list[str] = []
     if found.boards is not None:
         rows, problems = submission_rows.check(found, found.boards, metrics, _pinned(dataset))
     elif not dry_run:
@@ -69,8 +69,10 @@ def submit(
             written = [] if problems else _replace(out, tree)
     if not problems:
         click.echo(f"{found.card.id}: nothing is wrong", err=True)
-    if written and preset != "standard":
-        click.echo(f"measured by the preset {preset}, to try: a pull request needs standard", err=True)
+    if written:
+        click.echo(f"written to {out}; to submit, copy it over a clone of vaebench and open a pull request", err=True)
+        if preset != "standard":
+            click.echo(f"measured by the preset {preset}, to try: a pull request needs standard", err=True)
     _tell(ctx, problems, rows, written, as_json)
 
 
@@ -121,14 +123,15 @@ def _lay_out(
     files.write_atomic(boards / f"{card.dataset}.csv", ranking.to_csv(beside(card.dataset, rows)).encode())
 
 
-def _replace(out: Path, tree: Path) -> list[Path]:
-    """Make `out` hold the files of `tree` and no others; their paths in `out`."""
-    written = [out / path.relative_to(tree) for path in _files(tree)]
-    for path in written:
-        files.write_changed(path, (tree / path.relative_to(out)).read_bytes())
-    for path in set(_files(out)) - set(written):
-        path.unlink()
-    return written
+def _replace(out: Path, tree: Path) -> list[str]:
+    """Make `out` hold the files of `tree` and no others; their paths in it."""
+    names = [path.relative_to(tree) for path in _files(tree)]
+    for name in names:
+        files.write_changed(out / name, (tree / name).read_bytes())
+    for path in _files(out):
+        if path.relative_to(out) not in names:
+            path.unlink()
+    return [name.as_posix() for name in names]
 
 
 def _printable(text: str) -> str:
@@ -136,7 +139,7 @@ def _printable(text: str) -> str:
 
 
 def _tell(
-    ctx: click.Context, problems: "Sequence[Problem]", rows: "list[Row]", written: Sequence[Path], as_json: bool
+    ctx: click.Context, problems: "Sequence[Problem]", rows: "list[Row]", written: Sequence[str], as_json: bool
 ) -> None:
     """The problems, or the files and the tables of the board in which the model now stands; and the exit code."""
     from .. import ranking, submission_rows, terminal
@@ -144,7 +147,7 @@ def _tell(
     if as_json:
         record: dict[str, Any] = {
             "problems": [problem._asdict() for problem in problems],
-            "files": [str(path) for path in written],
+            "files": written,
             "rows": ranking.to_json(rows),
         }
         terminal.print_json(record)
@@ -152,9 +155,9 @@ def _tell(
         terminal.print_table(("file", "what is wrong"), [tuple(map(_printable, problem)) for problem in problems])
     else:
         if written:
-            terminal.print_table(("file", ">bytes"), [(str(path), str(path.stat().st_size)) for path in written])
-        names = {row.model for row in rows}
+            terminal.print_table(("file of the pull request",), [(name,) for name in written])
+        models = {row.model for row in rows}
         for group in ranking.table(submission_rows.beside(rows[0].dataset, rows) if rows else []):
-            if group.origin == "measured" and names & {line.model for line in group.lines}:
+            if models & {line.model for line in group.lines}:
                 terminal.print_group(group)
     ctx.exit(1 if problems else 0)
