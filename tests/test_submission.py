@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
 from vaebench import card as cards
-from vaebench import files, loading, plugins, submission
+from vaebench import files, loading, plugins, submission, training
 from vaebench.data import Source
 from vaebench.errors import UserError
 from vaebench.submission import MAX_CARD, MAX_WEIGHTS
@@ -243,6 +243,20 @@ def test_a_model_that_breaks_its_promises(mine: Path, write_card: WriteCard) -> 
     told = problems(mine)
     assert {name for name, _ in told} == {"mine.safetensors"}
     assert all(fault.startswith("breaks a promise: ") for _, fault in told)
+
+
+def test_weights_of_another_recipe(tmp_path: Path, write_card: WriteCard) -> None:
+    source = plugins.load("datasets", "digits")
+    assert isinstance(source, Source)
+    card, folder = cards.read(write_card(changes={"training.epochs": "1"})), tmp_path / "trained"
+    training.train(card, source.load(tmp_path), folder, device=torch.device("cpu"), report=lambda *_: None)
+    assert problems(folder) == []
+    path = folder / "mine.toml"
+    text = path.read_text()
+    path.write_text(text.replace("batch_size = 64", "batch_size = 32"))
+    one_fault(folder, "mine.toml", "these weights were trained by other tables; restore them, or leave out [training]")
+    path.write_text(text.partition("[training]")[0] + "[weights]" + text.partition("[weights]")[2])
+    assert problems(folder) == []
 
 
 CONTENT: dict[str, tuple[bytes, str]] = {

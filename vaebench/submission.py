@@ -13,12 +13,15 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import card as cards
 from . import plugins, safetensors_header
 from .card import Card
 from .errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from .data import Source
 
 MAX_CARD = 64 * 2**10
 MAX_WEIGHTS = 50 * 2**20
@@ -179,7 +182,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def model_faults(submission: Submission) -> list[Problem]:
-    """Why the weights are not those of the card's model, or which promises that model breaks."""
+    """Why the weights are not those of the card's model or recipe, or which promises that model breaks."""
     import torch
 
     from . import checks, loading
@@ -199,4 +202,21 @@ def model_faults(submission: Submission) -> list[Problem]:
         return [Problem(f"{card.name}.toml", told(error, submission.folder))]
     model.load_state_dict(tensors, strict=True)
     broken = [check for check in checks.check_model(model) if not check.passed]
-    return [Problem(weights.name, f"breaks a promise: {check.name}: {check.detail}") for check in broken]
+    faults = [Problem(weights.name, f"breaks a promise: {check.name}: {check.detail}") for check in broken]
+    if _is_of_another_recipe(submission, source):
+        fault = "these weights were trained by other tables; restore them, or leave out [training] and [trained]"
+        faults.append(Problem(f"{card.name}.toml", fault))
+    return faults
+
+
+def _is_of_another_recipe(submission: Submission, source: "Source") -> bool:
+    """Whether the card says how vaebench has trained the weights, and they carry another run's digest."""
+    from .checkpoint import digest, resolve
+    from .data import Dataset
+    from .trajectory import run_digest
+
+    card = submission.card
+    if card.training is None or card.trained is None or source.fingerprint is None:
+        return False
+    made = digest(resolve(card), Dataset(card.dataset, source.space, {}, source.fingerprint))
+    return run_digest(submission.weights) != made
