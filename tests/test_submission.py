@@ -273,7 +273,9 @@ def test_weights_that_are_something_else(kind: str, mine: Path, write_card: Writ
     content, says = CONTENT[kind]
     (mine / "mine.safetensors").write_bytes(content)
     recard(mine, write_card)
-    one_fault(mine, "mine.toml", says)
+    one_fault(mine, "mine.safetensors", says)
+    recard(mine, write_card, weights__sha256=f"'{'0' * 64}'")
+    assert [name for name, _ in problems(mine)] == ["mine.toml", "mine.safetensors"]
 
 
 class Payload:
@@ -294,7 +296,7 @@ def test_a_pickle_in_the_weights_is_not_executed(how: str, mine: Path, tmp_path:
     else:
         torch.save(content, path)
     recard(mine, write_card)
-    one_fault(mine, "mine.toml", "a pickle, which could run code and is never opened")
+    one_fault(mine, "mine.safetensors", "a pickle, which could run code and is never opened")
     assert not (tmp_path / "executed").exists()
     pickle.loads(pickle.dumps(content))  # noqa: S301 (ours: shows that the test could fail)
     assert (tmp_path / "executed").exists()

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,7 +42,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Submission:
-    """A card and its weights, whose files and header are in order; `boards` where it is laid out as a pull request."""
+    """A card and the weights that it names; `boards` where it is laid out as a pull request."""
 
     folder: Path
     card: Card
@@ -55,7 +56,7 @@ class Submission:
 
 
 def read(folder: Path) -> tuple[Submission | None, list[Problem]]:
-    """The submission in `folder` and all that is wrong with it; None where that leaves no card or no weights to go on.
+    """The submission in `folder`, and all that can be seen to be wrong before a model is made; None without weights.
 
     UserError where there is no folder, as for an archive.
     """
@@ -73,19 +74,34 @@ def read(folder: Path) -> tuple[Submission | None, list[Problem]]:
     if len(found) != 1:
         fault = f"{len(found)} cards; a submission is of one model: one .toml, and its .safetensors"
         return None, [Problem("", fault), *problems]
-    faulty = {problem.file for problem in problems}
-    if found[0] in faulty:
-        return None, problems
-    path = folder / found[0]
+    opened, faults = _open(folder, found[0], laid_out, {problem.file for problem in problems})
+    return opened, [*problems, *faults]
+
+
+def _open(folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str]) -> tuple[Submission | None, list[Problem]]:
+    """The submission of the card `name`, whose files that are `faulty` are not opened; and what is wrong with it."""
+    local = name.removesuffix(".toml") + ".safetensors"
+    if name in faulty:
+        return None, []
     try:
-        card = cards.read(path, path.parent.name if laid_out else None)
-        problems += [Problem(found[0], fault) for fault in _card_faults(card)]
-        if str(Path(found[0]).with_suffix(".safetensors")) in faulty:
-            return None, problems
-        weights = card.weights_path()
-        safetensors_header.read(weights)
+        card = cards.read(folder / name, (folder / name).parent.name if laid_out else None)
     except UserError as error:
-        return None, [*problems, Problem(found[0], told(error, folder))]
+        return None, [Problem(name, told(error, folder))]
+    problems = [Problem(name, fault) for fault in _card_faults(card)]
+    if local in faulty:
+        return None, problems
+    weights = None
+    try:
+        weights = card.weights_path()
+    except UserError as error:
+        problems.append(Problem(name, told(error, folder)))
+    try:
+        if weights is not None or (folder / local).exists():
+            safetensors_header.read(weights or folder / local)
+    except UserError as error:
+        problems.append(Problem(local, told(error, folder)))
+    if weights is None:
+        return None, problems
     return Submission(folder, card, weights, folder / "leaderboards" if laid_out else None), problems
 
 
