@@ -265,3 +265,26 @@ def test_no_bytes_give_anything_but_a_user_error(tmp_path: Path, content: bytes)
     path.write_bytes(content)
     with pytest.raises(UserError):
         cards.read(path)
+
+
+WORDS = [b"\n", b"'", b"[", b"]]", b"{", b"=", b"nan", b"-1", b"1e999", b"2020-01-01", b'"""', b"weights.", b"\\u0000"]
+DAMAGE = st.tuples(st.integers(0, 2000), st.integers(0, 9), st.binary(max_size=9) | st.sampled_from(WORDS))
+
+
+@given(st.lists(DAMAGE, min_size=1, max_size=4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_damage_to_a_card_gives_anything_but_a_card_or_a_user_error(
+    tmp_path: Path, damage: list[tuple[int, int, bytes]]
+) -> None:
+    path = tmp_path / "mine.toml"
+    cards.write(FULL, path)
+    content = path.read_bytes()
+    for start, length, other in damage:
+        place = start % len(content)
+        content = content[:place] + other + content[place + length :] or b"\n"
+    path.write_bytes(content)
+    try:
+        assert isinstance(cards.read(path), Card)
+    except UserError as error:
+        if str(path) not in str(error):
+            raise

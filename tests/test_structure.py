@@ -55,7 +55,8 @@ MAY_NOT = {
 }
 NO_TORCH = [
     "card", "plugins", "board", "rows", "ranking", "published", "values", "comparison", "verification", "export",
-    "journal", "files", "remote", "errors", "terminal", "site", "cli",
+    "journal", "files", "remote", "errors", "terminal", "site", "cli", "safetensors_header", "submission",
+    "submission_rows",
 ]  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from vaebench.model import LatentVariableModel
 IDS = cards.ids()
 CARDS = {f"{dataset}/{name}": cards.find(name, dataset) for dataset, name in IDS}
 WEIGHTED = [i for i, card in CARDS.items() if card.weights is not None]
-TWINS = [(f"{d}/{n}", f"{d}/{n.removeprefix('dp')}") for d, n in IDS if n.startswith("dp")]
+TWINS = [(f"{d}/{n}", f"{d}/{n.removeprefix('dp')}") for d, n in IDS
+         if n.startswith("dp") and (d, n.removeprefix("dp")) in IDS]  # fmt: skip
 
 
 def built(card: Card) -> LatentVariableModel:
@@ -40,8 +41,8 @@ def test_a_card_reads_and_builds(card_id: str) -> None:
     card = CARDS[card_id]
     assert card.id == card_id
     assert card.summary.endswith(".")
-    assert card.training is not None
-    resolve(card)  # every option of the objective exists
+    if card.training is not None:  # a submitted model may have been trained elsewhere
+        resolve(card)  # every option of the objective exists
     model = built(card)
     assert sum(p.numel() for p in model.parameters()) > 0
     assert dict(model.inference_parameters()).keys() < dict(model.named_parameters()).keys()
@@ -70,10 +71,11 @@ def test_weights_are_those_of_the_card_and_load_strictly(card_id: str) -> None:
     found = loading.read_tensors(path)
     assert found.keys() == model.state_dict().keys()
     assert all(tensor.equal(found[name]) for name, tensor in model.state_dict().items())
-    assert card.trained is not None
 
 
-@pytest.mark.parametrize("card_id", [i for i in WEIGHTED if i.startswith("digits/")])
+@pytest.mark.parametrize(
+    "card_id", [i for i in WEIGHTED if i.startswith("digits/") and CARDS[i].trained and CARDS[i].training]
+)
 def test_weights_were_made_by_the_recipe_of_the_card(card_id: str) -> None:
     """The digest that training wrote into the weights is that of the card's tables and the data."""
     card = CARDS[card_id]

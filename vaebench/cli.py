@@ -17,6 +17,7 @@ from .commands.export import export
 from .commands.import_ import import_
 from .commands.ls import ls
 from .commands.run import run
+from .commands.submit import submit
 from .commands.train import train
 from .commands.verify import reproduce, verify
 from .errors import DataError, UserError
@@ -76,5 +77,5 @@ def main(debug: bool) -> None:
     """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
 
 
-for command in (run, train, ls, board, verify, reproduce, export, data, import_, selftest, check):
+for command in (run, train, ls, board, verify, reproduce, export, data, import_, selftest, check, submit):
     main.add_command(command)

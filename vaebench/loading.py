@@ -15,6 +15,7 @@ from .card import Card
 from .data import Space
 from .errors import DataError, UserError
 from .model import LatentVariableModel
+from .safetensors_header import looks_like
 
 _SHOWN = 5
 
@@ -42,22 +43,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise DataError(f"weights {path} are absent") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"weights {path} are not a safetensors file{_looks_like(path)}: {error}") from error
-
-
-def _looks_like(path: Path) -> str:
-    if path.is_dir():
-        return " but a folder"
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError:
-        return ""
-    if head.lstrip()[:1] == b"<":
-        return " but an HTML page (a download that failed?)"
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        return " but a pickle, which could run code and is never opened; save the state dict with safetensors"
-    return ""
+        raise DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {error}") from error
 
 
 def _kind(tensor: torch.Tensor) -> str:
@@ -65,7 +51,12 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def load_weights(model: LatentVariableModel, path: Path) -> None:
-    """Put the tensors of `path` into `model`, strictly.
+    """Put the tensors of `path` into `model`, strictly. DataError as `fitting`; the model is then as it was."""
+    model.load_state_dict(fitting(model, path), strict=True)
+
+
+def fitting(model: LatentVariableModel, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of `path`, which are those of `model`, whose own are not read: they may be on the device "meta".
 
     DataError lists what is missing, unknown, misshapen, of another kind of number or not finite.
     """
@@ -97,7 +88,7 @@ def load_weights(model: LatentVariableModel, path: Path) -> None:
             faults.append(f"NaN or infinity in {_some(sorted(sick))}")
     if faults:
         raise DataError(f"weights {path} do not fit the card: {'; '.join(faults)}")
-    model.load_state_dict(found, strict=True)
+    return found
 
 
 def architecture(card: Card) -> str:

@@ -32,6 +32,11 @@ def names(kind: Kind) -> list[str]:
     return sorted({*_builtin(kind), *_entry_points(kind)})
 
 
+def shipped(kind: Kind) -> list[str]:
+    """The plug-ins of `kind` that are vaebench's own, sorted."""
+    return sorted(_builtin(kind))
+
+
 def _find(kind: Kind, name: str) -> Path | EntryPoint:
     if name in _builtin(kind):
         return _builtin(kind)[name]

@@ -1,0 +1,163 @@
+"""vaebench submit."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import card as cards
+from .. import files, plugins
+from ..errors import UserError
+from .common import as_json_option, data_option, device_option, load_dataset, options
+
+if TYPE_CHECKING:
+    from ..metric import Metric
+    from ..rows import Row
+    from ..submission import Problem, Submission
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Run every check of a pull request; measure and write nothing.")
+@click.option("--preset", type=click.Choice(["quick", "standard"]), default="standard", show_default=True,
+              help="quick is for trying: a pull request needs standard.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("submission"), show_default=True,
+              help="Folder for the files of the pull request.")  # fmt: skip
+@options(data_option, device_option)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
+@as_json_option
+@click.pass_context
+def submit(
+    ctx: click.Context, folder: Path, dry_run: bool, preset: str, out: Path, data: Path | None, device: str,
+    batch_size: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Check the model in FOLDER, measure it, and lay out a pull request.
+
+    FOLDER holds a card and its weights, of one name, as `vaebench train` writes them; or, with --dry-run, what this
+    verb has laid out. Nothing in it is executed. All that is wrong is told in one list, and then nothing is measured;
+    else the metrics that the dataset's board has are, and their rows are `unverified` until a maintainer verifies them.
+    Killed or interrupted, the same command goes on from the last finished block. Exit code 1 where anything is wrong.
+    """
+    from .. import submission, submission_rows
+
+    found, problems = submission.read(folder)
+    if found is not None and found.boards is not None and not dry_run:
+        raise UserError(f"{folder} is laid out already; --dry-run checks it")
+    if found is not None and not dry_run:
+        _check_out(out, found)
+    if found is not None and not problems:
+        problems = submission.model_faults(found)
+    if found is None or problems:
+        _tell(ctx, problems, [], [], as_json)
+        return
+    dataset = found.card.dataset
+    metrics: dict[str, Metric] = {
+        name: plugins.load("metrics", name)[preset]  # type: ignore[index]
+        for name in submission_rows.required(dataset)
+    }
+    rows: list[Row] = []
+    written: list[str] = []
+    if found.boards is not None:
+        rows, problems = submission_rows.check(found, found.boards, metrics, _pinned(dataset))
+    elif not dry_run:
+        with tempfile.TemporaryDirectory() as name:
+            tree, debug = Path(name), bool(ctx.find_root().params["debug"])
+            _lay_out(tree, found, metrics, data, device, batch_size, debug)
+            rows, problems = submission_rows.check(found, tree / "leaderboards", metrics, _pinned(dataset))
+            written = [] if problems else _replace(out, tree)
+    if not problems:
+        click.echo(f"{found.card.id}: nothing is wrong", err=True)
+    if written:
+        click.echo(f"written to {out}; to submit, copy it over a clone of vaebench and open a pull request", err=True)
+        if preset != "standard":
+            click.echo(f"measured by the preset {preset}, to try: a pull request needs standard", err=True)
+    _tell(ctx, problems, rows, written, as_json)
+
+
+def _pinned(dataset: str) -> str | None:
+    from ..data import Source
+
+    source = plugins.load("datasets", dataset)
+    assert isinstance(source, Source)
+    return source.fingerprint
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
+def _check_out(out: Path, found: "Submission") -> None:
+    """UserError unless `out` can be written to and holds nothing but an older layout of this submission."""
+    import re
+
+    from ..submission import allowed
+
+    if out.resolve().is_relative_to(found.folder.resolve()):
+        raise UserError(f"--out {out} lies in the submission {found.folder} itself; name a folder outside of it")
+    files.check_writable(out)
+    patterns = allowed(f"model_zoo/{found.card.id}.toml", True)
+    for path in _files(out):
+        if not any(re.fullmatch(pattern, path.relative_to(out).as_posix()) for pattern in patterns):
+            raise UserError(f"--out {out} holds {path.relative_to(out)}, which is not of {found.card.id}; name another")
+
+
+def _lay_out(
+    tree: Path, found: "Submission", metrics: "Mapping[str, Metric]", data: Path | None, device: str,
+    batch_size: int | None, debug: bool,
+) -> None:  # fmt: skip
+    """Measure the model, and write the files of its pull request below `tree`."""
+    from .. import board, ranking
+    from ..submission_rows import SEED, beside
+    from .again import Bench, measure
+
+    card, boards = found.card, tree / "leaderboards"
+    bench = Bench(card, found.weights, load_dataset(card.dataset, data), data or files.default_data())
+    rows = board.merge([], measure(bench, metrics, SEED, device, batch_size, boards, True, debug))
+    zoo = tree / "model_zoo" / card.dataset
+    cards.write(card, zoo / f"{card.name}.toml")
+    if found.carries_weights:
+        files.write_atomic(zoo / f"{card.name}.safetensors", found.weights.read_bytes())
+    files.write_atomic(boards / card.dataset / f"{card.name}.parquet", board.encode(rows))
+    files.write_atomic(boards / f"{card.dataset}.csv", ranking.to_csv(beside(card.dataset, rows)).encode())
+
+
+def _replace(out: Path, tree: Path) -> list[str]:
+    """Make `out` hold the files of `tree` and no others; their paths in it."""
+    names = [path.relative_to(tree) for path in _files(tree)]
+    for name in names:
+        files.write_changed(out / name, (tree / name).read_bytes())
+    for path in _files(out):
+        if path.relative_to(out) not in names:
+            path.unlink()
+    return [name.as_posix() for name in names]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def _tell(
+    ctx: click.Context, problems: "Sequence[Problem]", rows: "list[Row]", written: Sequence[str], as_json: bool
+) -> None:
+    """The problems, or the files and the tables of the board in which the model now stands; and the exit code."""
+    from .. import ranking, submission_rows, terminal
+
+    if as_json:
+        record: dict[str, Any] = {
+            "problems": [problem._asdict() for problem in problems],
+            "files": written,
+            "rows": ranking.to_json(rows),
+        }
+        terminal.print_json(record)
+    elif problems:
+        terminal.print_table(("file", "what is wrong"), [tuple(map(_printable, problem)) for problem in problems])
+    else:
+        if written:
+            terminal.print_table(("file of the pull request",), [(name,) for name in written])
+        models = {row.model for row in rows}
+        for group in ranking.table(submission_rows.beside(rows[0].dataset, rows) if rows else []):
+            if models & {line.model for line in group.lines}:
+                terminal.print_group(group)
+    ctx.exit(1 if problems else 0)
