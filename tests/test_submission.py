@@ -3,9 +3,11 @@
 import os
 import pickle
 import struct
+import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,69 @@ def test_weights_that_are_absent_or_not_named(mine: Path, write_card: WriteCard)
     one_fault(mine, "mine.toml", "mine.safetensors of card digits/mine are absent")
     write_card("mine", {}, mine)
     one_fault(mine, "mine.toml", "names no weights")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[bytes, str], str]]:
+    """`serve(content, kind)`: a URL of this machine at which `content` is."""
+    servers = []
+
+    def start(content: bytes, kind: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None: ...
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/mine.safetensors"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+LOCAL = "has a URL of this machine alone; name one that others can reach"
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/octet-stream"])
+def test_a_url_that_gives_a_page(
+    kind: str, mine: Path, write_card: WriteCard, serve: Callable[[bytes, str], str]
+) -> None:
+    recard(mine, write_card, weights__url=f"'{serve(PAGE, kind)}'")
+    (mine / "mine.safetensors").unlink()
+    (name, fault), (other, says) = problems(mine)
+    assert (name, fault, other) == ("mine.toml", LOCAL, "mine.toml")
+    assert "gives a web page, not weights" in says
+
+
+def test_weights_behind_a_url_are_fetched_and_are_not_carried(
+    mine: Path, write_card: WriteCard, serve: Callable[[bytes, str], str]
+) -> None:
+    url = serve((mine / "mine.safetensors").read_bytes(), "application/octet-stream")
+    recard(mine, write_card, weights__url=f"'{url}'")
+    assert ("mine.safetensors", "is here and at the card's URL; remove one of them, so that it is clear which") in (
+        problems(mine)
+    )
+    (mine / "mine.safetensors").unlink()
+    one_fault(mine, "mine.toml", LOCAL)
+    found, _ = submission.read(mine)
+    assert found is not None
+    assert not found.carries_weights
+    assert submission.model_faults(found) == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/x", "http://example.org/x", "x"])
+def test_urls_that_are_not_safe(url: str, mine: Path, write_card: WriteCard) -> None:
+    recard(mine, write_card, weights__url=f"'{url}'")
+    (mine / "mine.safetensors").unlink()
+    one_fault(mine, "mine.toml", "should be https://")
 
 
 @pytest.mark.parametrize("count", [0, 2])

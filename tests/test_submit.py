@@ -164,7 +164,7 @@ def test_weights_behind_a_url_are_not_laid_out(
 ) -> None:
     cached = tmp_path / "cached"
     (mine / "mine.safetensors").rename(cached)
-    monkeypatch.setattr(cards.Card, "weights_path", lambda card: cached)
+    monkeypatch.setattr(cards.Card, "weights_path", lambda card, progress: cached)
     assert vaebench(*submit).exit_code == 0
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 

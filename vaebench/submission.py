@@ -20,6 +20,7 @@ from . import card as cards
 from . import plugins, safetensors_header
 from .card import Card
 from .errors import UserError, unknown
+from .remote import Progress
 
 if TYPE_CHECKING:
     from .data import Source
@@ -55,10 +56,10 @@ class Submission:
         return self.weights.is_relative_to(self.folder)
 
 
-def read(folder: Path) -> tuple[Submission | None, list[Problem]]:
+def read(folder: Path, progress: Progress | None = None) -> tuple[Submission | None, list[Problem]]:
     """The submission in `folder`, and all that can be seen to be wrong before a model is made; None without weights.
 
-    UserError where there is no folder, as for an archive.
+    Weights at a URL are fetched, which `progress` is told. UserError where there is no folder, as for an archive.
     """
     if folder.is_symlink() or not folder.is_dir():
         archive = folder.name.lower().endswith(_ARCHIVES) and folder.is_file()
@@ -74,11 +75,13 @@ def read(folder: Path) -> tuple[Submission | None, list[Problem]]:
     if len(found) != 1:
         fault = f"{len(found)} cards; a submission is of one model: one .toml, and its .safetensors"
         return None, [Problem("", fault), *problems]
-    opened, faults = _open(folder, found[0], laid_out, {problem.file for problem in problems})
+    opened, faults = _open(folder, found[0], laid_out, {problem.file for problem in problems}, progress)
     return opened, [*problems, *faults]
 
 
-def _open(folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str]) -> tuple[Submission | None, list[Problem]]:
+def _open(
+    folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str], progress: Progress | None
+) -> tuple[Submission | None, list[Problem]]:
     """The submission of the card `name`, whose files that are `faulty` are not opened; and what is wrong with it."""
     local = name.removesuffix(".toml") + ".safetensors"
     if name in faulty:
@@ -88,11 +91,13 @@ def _open(folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str]) -> 
     except UserError as error:
         return None, [Problem(name, told(error, folder))]
     problems = [Problem(name, fault) for fault in _card_faults(card)]
+    if card.weights is not None and card.weights.url is not None and (folder / local).exists():
+        problems.append(Problem(local, "is here and at the card's URL; remove one of them, so that it is clear which"))
     if local in faulty:
         return None, problems
     weights = None
     try:
-        weights = card.weights_path()
+        weights = card.weights_path(progress)
     except UserError as error:
         problems.append(Problem(name, told(error, folder)))
     try:
@@ -173,7 +178,7 @@ def _card_faults(card: Card) -> Iterator[str]:
         yield f"{unknown('family', card.family, plugins.shipped('adapters'))}; one from outside is not to be had there"
     if card.weights is None:
         return
-    if any(text.startswith("http:") for text in _texts(dataclasses.asdict(card.weights))):
+    if (card.weights.url or "").startswith("http:"):
         yield "has a URL of this machine alone; name one that others can reach"
     if card.weights.file != f"{card.name}.safetensors":
         yield f"names weights {card.weights.file!r}; call them {card.name}.safetensors, as the card"

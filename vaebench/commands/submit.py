@@ -10,12 +10,13 @@ import click
 from .. import card as cards
 from .. import files, plugins
 from ..errors import UserError
-from .common import as_json_option, data_option, device_option, load_dataset, options
+from .common import as_json_option, data_option, device_option, load_dataset, options, torch_device
 
 if TYPE_CHECKING:
     from ..metric import Metric
     from ..rows import Row
     from ..submission import Problem, Submission
+    from ..terminal import Bar
 
 
 @click.command()
@@ -40,9 +41,11 @@ def submit(
     else the metrics that the dataset's board has are, and their rows are `unverified` until a maintainer verifies them.
     Killed or interrupted, the same command goes on from the last finished block. Exit code 1 where anything is wrong.
     """
-    from .. import submission, submission_rows
+    from .. import submission, submission_rows, terminal
 
-    found, problems = submission.read(folder)
+    bar = terminal.Bar(ctx.find_root().params["debug"])
+    with bar:
+        found, problems = submission.read(folder, bar.fetch)
     if found is not None and found.boards is not None and not dry_run:
         raise UserError(f"{folder} is laid out already; --dry-run checks it")
     if found is not None and not dry_run:
@@ -62,9 +65,9 @@ def submit(
     if found.boards is not None:
         rows, problems = submission_rows.check(found, found.boards, metrics, _pinned(dataset))
     elif not dry_run:
-        with tempfile.TemporaryDirectory() as name:
-            tree, debug = Path(name), bool(ctx.find_root().params["debug"])
-            _lay_out(tree, found, metrics, data, device, batch_size, debug)
+        with bar, tempfile.TemporaryDirectory() as name:
+            tree = Path(name)
+            _lay_out(tree, found, metrics, data, device, batch_size, bar)
             rows, problems = submission_rows.check(found, tree / "leaderboards", metrics, _pinned(dataset))
             written = [] if problems else _replace(out, tree)
     if not problems:
@@ -105,16 +108,24 @@ def _check_out(out: Path, found: "Submission") -> None:
 
 def _lay_out(
     tree: Path, found: "Submission", metrics: "Mapping[str, Metric]", data: Path | None, device: str,
-    batch_size: int | None, debug: bool,
+    batch_size: int | None, bar: "Bar",
 ) -> None:  # fmt: skip
     """Measure the model, and write the files of its pull request below `tree`."""
-    from .. import board, ranking
+    from .. import board, evaluation, metric_run, ranking
+    from ..journal import Journal
     from ..submission_rows import SEED, beside
-    from .again import Bench, measure
 
     card, boards = found.card, tree / "leaderboards"
-    bench = Bench(card, found.weights, load_dataset(card.dataset, data), data or files.default_data())
-    rows = board.merge([], measure(bench, metrics, SEED, device, batch_size, boards, True, debug))
+    pair = evaluation.Pair(card, found.weights, load_dataset(card.dataset, data))
+    settings = metric_run.Settings(torch_device(device), rows=batch_size)
+    journal, place = Journal(files.cache() / "journal"), data or files.default_data()
+    terms = evaluation.Terms(SEED, settings, journal, place, fetching=bar.fetch)
+
+    def keep(metric: str, name: str, content: bytes) -> None:
+        files.write_atomic(boards / card.dataset / card.name / metric / name, content)
+
+    measured = [row for rows in evaluation.evaluate(pair, metrics, terms, keep, bar) for row in rows]
+    rows = board.merge([], measured)
     zoo = tree / "model_zoo" / card.dataset
     cards.write(card, zoo / f"{card.name}.toml")
     if found.carries_weights:
