@@ -114,10 +114,9 @@ def test_foreign_examples_teach_the_probe_nothing(measure: Measure, moved: Moved
     dataset = halves(60)
     train = dataset.split("train")
     assert train.y is not None
-    foreign = Split("train", torch.cat([train.x, 255 - train.x]), torch.cat([train.y, torch.full_like(train.y, -1)]))
-    found = measure(
-        Consistency(), Pixels(SPACE), dataclasses.replace(dataset, splits={**dataset.splits, "train": foreign})
-    )
+    y = torch.cat([train.y, torch.full((180,), -1)])  # taught, they would be the label of every image
+    splits = {**dataset.splits, "train": Split("train", train.x.repeat(4, 1, 1, 1), y)}
+    found = measure(Consistency(), Pixels(SPACE), dataclasses.replace(dataset, splits=splits))
     assert found == measure(Consistency(), Pixels(SPACE), dataset)
 
 

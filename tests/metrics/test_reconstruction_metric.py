@@ -114,7 +114,10 @@ def test_draws_are_averaged_and_each_examples_kept(
     for name, found in many.items():
         assert found.n == few[name].n == 360
         assert found.value != few[name].value
+        one = few[name].stderr
         assert found.stderr
+        assert one
+        assert 0.7 * one < found.stderr < one  # draws of one image are averaged, not images
         assert abs(found.value - few[name].value) < 4 * found.stderr
     (tmp_path / "values.parquet").write_bytes(kept.popitem()[1])
     table = pq.read_table(tmp_path / "values.parquet").to_pydict()
