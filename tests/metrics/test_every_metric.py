@@ -39,7 +39,7 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "regret": {"images": 6, "samples": 10, "steps": 2, "resamples": 20},
     "tracin": {"samples": 2, "queries": 12, "top": 3},
 }  # fmt: skip
-DECODING = {"fd-domain", "fid", "gallery", "likelihood", "pocket-leak", "regret", "tracin"}
+DECODING = {"fd-domain", "fid", "gallery", "likelihood", "pocket-leak", "reconstruction", "regret", "tracin"}
 LOOKING = {"fd-domain", "fid", "gallery"}  # at samples of the prior; laws find out for themselves which metrics do
 
 
