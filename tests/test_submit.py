@@ -87,6 +87,14 @@ def test_what_is_wrong_is_one_list_and_nothing_is_measured(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_fault_does_not_fill_the_screen(mine: Path, write_card: WriteCard, vaebench: Invoke) -> None:
+    write_card(changes={"notes": str([9] * 20_000)}, folder=mine)
+    result = vaebench("submit", mine, "--dry-run")
+    assert result.exit_code == 1
+    assert "notes = [9, 9, 9" in result.stdout
+    assert len(result.stdout.splitlines()) < 12
+
+
 def test_the_files_of_a_pull_request_are_laid_out(
     submit: Args, mine: Path, vaebench: Invoke, tmp_path: Path, remake: Callable[[int], Path]
 ) -> None:

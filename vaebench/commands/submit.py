@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..submission import Problem, Submission
     from ..terminal import Bar
 
+LONGEST = 500  # characters of a fault that are shown
+
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -146,7 +148,9 @@ def _replace(out: Path, tree: Path) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    """A stranger's text as one line, which moves no cursor and fills no screen."""
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(shown.split()))
 
 
 def _tell(
