@@ -23,7 +23,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_pictures_are_named_by_their_content(folder: Path) -> None:
     (found,) = artefacts.pictures(folder).values()
-    assert [figure.caption for figure in found] == ["<b>bold.png", "drawing.svg", "samples.png"]
+    names = ["gallery/<b>bold.png", "gallery/drawing.svg", "gallery/samples.png"]
+    assert [figure.caption for figure in found] == names
     files = dict(file for figure in found for file in figure.files())
     assert set(files.values()) == {(folder / "gallery" / name).read_bytes() for name in ("<b>bold.png", "samples.png")}
     assert all(name.removeprefix("pictures/").removesuffix(".png").isalnum() for name in files)

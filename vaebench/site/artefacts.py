@@ -58,9 +58,9 @@ def figure(content: bytes, suffix: str, caption: str, legend: tuple[str, ...] = 
 
 
 def pictures(folder: Path) -> dict[str, list[Figure]]:
-    """The PNG and SVG files of each subfolder (a metric's), by name. Links are not followed, nor are false PNGs shown.
+    """The PNG and SVG files of each subfolder (a metric's), in order of names.
 
-    DataError where a file cannot be read.
+    Links are not followed, nor are false PNGs shown. DataError where a file cannot be read.
     """
     found: dict[str, list[Figure]] = {}
     for path in sorted(folder.glob("*/*")):
@@ -70,10 +70,11 @@ def pictures(folder: Path) -> dict[str, list[Figure]]:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}; restore or remove it") from error
+        caption = f"{path.parent.name}/{path.name}"
         if path.suffix == ".svg":
-            shown = Figure(f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}", path.name)
+            shown = Figure(f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}", caption)
         elif content.startswith(PNG):
-            shown = figure(content, ".png", path.name)
+            shown = figure(content, ".png", caption)
         else:
             continue
         found.setdefault(path.parent.name, []).append(shown)
