@@ -6,12 +6,14 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, final
 
 import pytest
+from filelock import FileLock
 
 from vaebench import board, files, ranking
 from vaebench.rows import Row
@@ -157,6 +159,28 @@ def test_a_kill_before_any_step_is_mended_by_the_same_command(last: int, tmp_pat
     write(new, b"new")
     assert state() == ([new], True, b"new")
     assert strays(tmp_path) == []
+
+
+def test_a_lock_that_changes_hands_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.write(tmp_path, [Row(**BASE)])
+    (path,) = (files.cache() / "locks").iterdir()
+    others = FileLock(path, thread_local=False)
+
+    def take_turns() -> None:
+        for _ in range(15):
+            time.sleep(0.1)
+            os.utime(path)
+        others.release()
+
+    monkeypatch.setattr(board, "LOCK_SECONDS", 1.0)
+    others.acquire()
+    turns = threading.Thread(target=take_turns)
+    turns.start()
+    started = time.monotonic()
+    board.write(tmp_path, [Row(**BASE | {"value": 1.0})])
+    turns.join()
+    assert time.monotonic() - started > board.LOCK_SECONDS
+    assert board.read(tmp_path, "digits") == [Row(**BASE | {"value": 1.0})]
 
 
 def test_what_other_writers_are_writing_stays(tmp_path: Path) -> None:
