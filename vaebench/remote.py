@@ -7,13 +7,14 @@ of two processes one fetches while the other waits.
 import http.client
 import os
 import re
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from filelock import FileLock, Timeout
 
@@ -73,8 +74,9 @@ def _alone(path: Path, progress: Progress | None, name: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=WAIT)
         except Timeout:
-            if progress is not None and (part := _part(path)).exists():
-                progress(part.stat().st_size, None, name)
+            if progress is not None:
+                with suppress(FileNotFoundError):  # not begun, or just done
+                    progress(_part(path).stat().st_size, None, name)
     try:
         yield
     finally:
@@ -155,14 +157,14 @@ def _transfer(url: str, part: Path, progress: Progress | None, resume: bool) -> 
 def _request(url: str, have: int) -> Any:
     """The server's answer with the file from byte `have` on; None where the file is not longer than that."""
     address, token = _resolve(url)
-    request = urllib.request.Request(address, headers={"User-Agent": f"vaebench/{__version__}"})
+    request = Request(address, headers={"User-Agent": f"vaebench/{__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     if token is not None:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     with _told(url):
         try:
-            return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+            return build_opener(_Redirects).open(request, timeout=TIMEOUT)
         except HTTPError as error:
             error.close()
             if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -208,18 +210,12 @@ def _told(url: str) -> Iterator[None]:
 
 
 @final
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class _Redirects(HTTPRedirectHandler):
     """Follows to https only, from this machine to this machine too; hands a token to no other server."""
 
     def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if not _is_safe(newurl, plain=old.hostname in _LOOPBACK):
             fp.close()
