@@ -6,11 +6,14 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pytest
+from filelock import FileLock
 
 from vaebench import board, files, ranking
 from vaebench.rows import Row
@@ -41,73 +44,76 @@ WRITER = f"""
 import json, sys
 from pathlib import Path
 from vaebench import board, files
-root, worker, writes, base = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+root, log, worker, base = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[5])
 assert "torch" not in sys.modules
-print("ready", flush=True)
-sys.stdin.readline()
-for i in range(writes):
+for i in range(int(sys.argv[4])):
     model, dataset = ("shared", f"own-{{worker % 4}}", "same")[i % 3], ("digits", "mnist")[i % 5 == 4]
     seed = i if model == "same" else 10**6 * worker + i
     board.write(root, [board.Row(**base | {{"model": model, "dataset": dataset, "seed": seed, "column": column,
                                            "value": seed + 0.5, "seconds": worker}}) for column in ("nll", "elbo")])
-    print(dataset, model, seed, flush=True)
+    with open(log, "a") as file:
+        file.write(f"{{dataset}} {{model}} {{seed}}\\n")
     files.write_changed(root / {str(KEPT)!r}, bytes([worker]) * {SIZE})
 """
 
 
+@final
 class Writer:
     """A process that writes rows, and says which once they are written."""
 
-    def __init__(self, root: Path, number: int, writes: int) -> None:
-        command = [sys.executable, "-c", WRITER, str(root), str(number), str(writes), json.dumps(BASE)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def go(self) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        assert self.process.stdout.readline() == "ready\n"
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+    def __init__(self, folder: Path, number: int, writes: int) -> None:
+        self._log = folder / f"{number}.log"
+        command = [sys.executable, "-c", WRITER, folder / "boards", self._log, number, writes, json.dumps(BASE)]
+        self.process = subprocess.Popen(list(map(str, command)))
 
     def reported(self) -> list[tuple[str, str, int]]:
-        lines = [line.split() for line in self.process.communicate(timeout=60)[0].splitlines()]
-        return [(dataset, model, int(seed)) for dataset, model, seed in lines]
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [(dataset, model, int(seed)) for dataset, model, seed in map(str.split, lines)]
 
 
-def test_eight_processes_some_killed(tmp_path: Path) -> None:
-    noise = random.Random()
-    steady, victims = ([Writer(tmp_path, i, 10) for i in range(4)], [Writer(tmp_path, i, 10**5) for i in range(4, 8)])
-    for writer in steady + victims:
-        writer.go()
-    killed = list[Writer]()
-    while len(killed) < 8:
-        time.sleep(noise.uniform(0, 0.15))
-        victim = victims.pop(0)
+def look(root: Path) -> None:
+    """Every file is whole, whoever is writing or has been killed."""
+    for dataset in ("digits", "mnist"):
+        board.read(root, dataset)
+        assert not (csv := root / f"{dataset}.csv").exists() or csv.read_bytes().endswith(b"\n")
+    if (root / KEPT).exists():
+        content = (root / KEPT).read_bytes()
+        assert (len(content), len(set(content))) == (SIZE, 1)
+
+
+@pytest.fixture
+def writers(tmp_path: Path) -> Iterator[list[Writer]]:
+    """Eight, of which the first four stop by themselves after ten writes."""
+    found = [Writer(tmp_path, i, 10 if i < 4 else 1000) for i in range(8)]
+    yield found
+    for writer in found:
+        writer.process.kill()
+        writer.process.wait()
+
+
+def test_eight_processes_some_killed(writers: list[Writer], tmp_path: Path) -> None:
+    root, noise, victims = tmp_path / "boards", random.Random(), writers[4:]
+    for victim in victims:
+        while not victim.reported():
+            assert victim.process.poll() is None
+            look(root)
+        time.sleep(noise.uniform(0, 0.1))
         victim.process.send_signal(signal.SIGKILL)
-        killed.append(victim)
-        if len(killed) <= 4:
-            victims.append(Writer(tmp_path, 7 + len(killed), 10**5))
-            victims[-1].go()
-        for dataset in ("digits", "mnist"):
-            board.read(tmp_path, dataset)
-        if (tmp_path / KEPT).exists():
-            content = (tmp_path / KEPT).read_bytes()
-            assert content == content[:1] * SIZE
-    reported = [each for writer in steady + killed for each in writer.reported()]
-    assert [writer.process.returncode for writer in steady + killed] == [0] * 4 + [-signal.SIGKILL] * 8
-    assert len(reported) >= 40
+    assert [writer.process.wait(300) for writer in writers] == [0] * 4 + [-signal.SIGKILL] * 4
     found = {
         (dataset, each.model, each.seed, each.column): each.value
         for dataset in ("digits", "mnist")
-        for each in board.read(tmp_path, dataset)
+        for each in board.read(root, dataset)
     }
+    reported = [each for writer in writers for each in writer.reported()]
+    assert len(reported) >= 4 * 10 + 4
     for dataset, model, seed in reported:
         for column in ("nll", "elbo"):
             assert found[dataset, model, seed, column] == seed + 0.5
     for dataset in ("digits", "mnist"):
-        board.write(tmp_path, board.read(tmp_path, dataset)[:1])  # changes no row
-        assert is_right(tmp_path, dataset)
-    assert len(strays(tmp_path)) <= len(killed)
+        board.write(root, board.read(root, dataset)[:1])  # changes no row
+        assert is_right(root, dataset)
+    assert len(strays(root)) <= len(victims)
 
 
 VICTIM = f"""
@@ -153,6 +159,28 @@ def test_a_kill_before_any_step_is_mended_by_the_same_command(last: int, tmp_pat
     write(new, b"new")
     assert state() == ([new], True, b"new")
     assert strays(tmp_path) == []
+
+
+def test_a_lock_that_changes_hands_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.write(tmp_path, [Row(**BASE)])
+    (path,) = (files.cache() / "locks").iterdir()
+    others = FileLock(path, thread_local=False)
+
+    def take_turns() -> None:
+        for _ in range(15):
+            time.sleep(0.1)
+            os.utime(path)
+        others.release()
+
+    monkeypatch.setattr(board, "LOCK_SECONDS", 1.0)
+    others.acquire()
+    turns = threading.Thread(target=take_turns)
+    turns.start()
+    started = time.monotonic()
+    board.write(tmp_path, [Row(**BASE | {"value": 1.0})])
+    turns.join()
+    assert time.monotonic() - started > board.LOCK_SECONDS
+    assert board.read(tmp_path, "digits") == [Row(**BASE | {"value": 1.0})]
 
 
 def test_what_other_writers_are_writing_stays(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ file, so that a diff means something. `ranking` compares rows.
 import dataclasses
 import hashlib
 import io
+import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from .ranking import to_csv
 from .rows import CURVE, KINDS, SCHEMA, Identity, Row, check_name, row, utc
 
 CIRCUMSTANCE = ("created", "seconds", "peak_memory", "torch", "vaebench", "commit", "dirty")
-LOCK_SECONDS = 120.0  # how long to wait for another process; a write takes milliseconds
+LOCK_SECONDS = 120.0  # how long another process may be writing; a write takes milliseconds
 
 
 def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
@@ -144,14 +146,22 @@ def _path_part(kind: str, name: str) -> str:
 
 @contextmanager
 def _lock(root: Path, dataset: str) -> Iterator[None]:
-    """Alone among the writers of one dataset; the lock is in the cache, so that the leaderboards hold results only."""
+    """Alone among the writers of one dataset; the lock is in the cache, so that the leaderboards hold results only.
+
+    Its age is that of the present writer's turn: while turns change, however many they are, it is worth waiting.
+    """
     path = files.cache() / "locks" / f"{hashlib.sha256(str(root.resolve() / dataset).encode()).hexdigest()[:32]}.lock"
     lock = FileLock(path, timeout=LOCK_SECONDS, poll_interval=0.01)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"another process has been writing {root / dataset} for {LOCK_SECONDS:g} s; end it") from error
+        while not lock.is_locked:
+            try:
+                lock.acquire()
+            except Timeout as error:
+                if path.stat().st_mtime < time.time() - LOCK_SECONDS:
+                    told = f"another process has been writing {root / dataset} for {LOCK_SECONDS:g} s; end it"
+                    raise UserError(told) from error
+        os.utime(path)
     except OSError as error:
         raise UserError(f"cannot lock {path}: {error.strerror}; set VAEBENCH_CACHE to another folder") from error
     try:

@@ -7,22 +7,24 @@ of two processes one fetches while the other waits.
 import http.client
 import os
 import re
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from . import __version__, files
 from .errors import DataError, UserError
 
 LIMIT = 20 * 10**9  # bytes; of a file that is larger, nothing is fetched
 TIMEOUT = 20.0  # seconds to connect, and without a byte
-CHUNK = 2**20
+WAIT = 0.5  # seconds between two looks at what another process fetches
+CHUNK = 2**20  # bytes
 Progress = Callable[[int, int | None, str], None]
 """Told how many bytes are here, of how many where that is known, and of what."""
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([!-~]+)", re.ASCII)
@@ -56,12 +58,37 @@ def obtain(url: str, sha256: str, *, progress: Progress | None = None) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with _alone(path, progress, _name(url)):
             if not _holds(path, sha256):
                 _fetch(url, sha256, path, progress)
     except OSError as error:
         raise UserError(f"cannot keep weights in {path.parent}: {error.strerror}; set VAEBENCH_CACHE") from error
     return path
+
+
+@contextmanager
+def _alone(path: Path, progress: Progress | None, name: str) -> Iterator[None]:
+    """Waits for a process that is fetching `path`, and tells how far it is."""
+    lock = FileLock(f"{path}.lock")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=WAIT)
+        except Timeout:
+            if progress is not None:
+                with suppress(FileNotFoundError):  # not begun, or just done
+                    progress(_part(path).stat().st_size, None, name)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def _holds(path: Path, sha256: str) -> bool:
@@ -81,7 +108,7 @@ def _is_safe(url: str, *, plain: bool) -> bool:
 
 def _fetch(url: str, sha256: str, path: Path, progress: Progress | None) -> None:
     """Fetch `path`. A part that does not lead to `sha256` is given up for a whole file, before the server is blamed."""
-    part = path.with_name(f"{path.name}.part")
+    part = _part(path)
     for resume in (True, False):
         resumed = _transfer(url, part, progress, resume)
         if (found := files.sha256(part)) == sha256:
@@ -110,6 +137,7 @@ def _transfer(url: str, part: Path, progress: Progress | None, resume: bool) -> 
         with part.open("ab" if have else "wb") as file:
             while total is None or done < total:
                 if max(done, total or 0) > LIMIT:
+                    part.unlink()
                     raise DataError(f"the file at {url} is larger than {LIMIT / 1e9:g} GB; fetch it by hand")
                 with _told(url):
                     chunk = answer.read1(CHUNK)
@@ -118,7 +146,7 @@ def _transfer(url: str, part: Path, progress: Progress | None, resume: bool) -> 
                 file.write(chunk)
                 done += len(chunk)
                 if progress is not None:
-                    progress(done, total, url.rpartition("/")[2])
+                    progress(done, total, _name(url))
             file.flush()
             os.fsync(file.fileno())
     if total is not None and done < total:
@@ -129,14 +157,14 @@ def _transfer(url: str, part: Path, progress: Progress | None, resume: bool) -> 
 def _request(url: str, have: int) -> Any:
     """The server's answer with the file from byte `have` on; None where the file is not longer than that."""
     address, token = _resolve(url)
-    request = urllib.request.Request(address, headers={"User-Agent": f"vaebench/{__version__}"})
+    request = Request(address, headers={"User-Agent": f"vaebench/{__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     if token is not None:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     with _told(url):
         try:
-            return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+            return build_opener(_Redirects).open(request, timeout=TIMEOUT)
         except HTTPError as error:
             error.close()
             if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -182,18 +210,12 @@ def _told(url: str) -> Iterator[None]:
 
 
 @final
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class _Redirects(HTTPRedirectHandler):
     """Follows to https only, from this machine to this machine too; hands a token to no other server."""
 
     def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if not _is_safe(newurl, plain=old.hostname in _LOOPBACK):
             fp.close()
