@@ -21,9 +21,11 @@ from .functional.random import derive
 from .journal import BlockKey, Journal
 from .metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
 from .model import LatentVariableModel
+from .networks.arithmetic import arithmetic
 from .values import encode
 from .values import name as file_name
 
+EVERY = 10  # blocks of which one is in float32 in a spliced run
 MOST_ROWS = 4096  # draws decoded at once
 DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
 
@@ -53,13 +55,24 @@ class Settings:
     """How to run. No value depends on `rows` or `in_flight` but for rounding.
 
     `rows` draws are decoded at once: by default what a CPU's cache holds, or half of an accelerator's free memory. Of
-    `in_flight` blocks there is by default one for each CPU thread.
+    `in_flight` blocks there is by default one for each CPU thread. A `dtype` of bfloat16 is of the networks alone: see
+    `networks.arithmetic`. Where `spliced`, every tenth block is in float32 instead.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     rows: int | None = None
     in_flight: int | None = None
+    spliced: bool = False
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """What weights, densities and statistics are in."""
+        return torch.float32 if self.dtype == torch.bfloat16 else self.dtype
+
+    def dtype_of(self, block: range) -> torch.dtype:
+        """What the networks compute a block in."""
+        return torch.float32 if self.spliced and block.start // BLOCK % EVERY == 0 else self.dtype
 
     @property
     def blocks_in_flight(self) -> int:
@@ -146,6 +159,8 @@ class MetricRun:
         self._seed, self._settings, self._journal, self._progress = seed, settings, journal, progress
         self._around = alone() if surroundings is None else surroundings
         self._passes, self._cut = 0, 1
+        self.share = 1.0
+        """Of the examples, those in float32 where blocks are spliced: in the pass that has fewest"""
 
     @property
     def resources(self) -> Resources:
@@ -203,11 +218,13 @@ class MetricRun:
         rows: int | None = None,
     ) -> dict[str, Tensor]:
         self._passes += 1
+        self._count(repeats * len(split))
         seed = derive(self._seed, self._name, split.name, self._passes)
         key = partial(self._key, split.name, self._name, self._metric.version, parameters(self._metric), self._passes)
         return self._map(_Pass(function, split, seed, key, batch, rows), self._name, repeats * len(split))
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
+        self._count(len(split))
         if (stage, split.name) not in self._around.stages:
             name = f"stage {type(stage).__name__}"
             key = partial(self._key, split.name, name, stage.version, parameters(stage), 0)
@@ -215,6 +232,10 @@ class MetricRun:
             work = _Pass(partial(stage, self._subject.model), split, seed, key, batch)
             self._around.stages[stage, split.name] = self._map(work, name, len(split))
         return dict(self._around.stages[stage, split.name])
+
+    def _count(self, total: int) -> None:
+        spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))
+        self.share = min(self.share, spliced / total)
 
     def _map(self, work: _Pass, name: str, total: int) -> dict[str, Tensor]:
         blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
@@ -249,7 +270,7 @@ class MetricRun:
         parts: dict[str, list[Tensor]] = {}
         for start in range(block.start, block.stop, batch):
             example = torch.arange(start, min(start + batch, block.stop))
-            with torch.no_grad():
+            with torch.no_grad(), arithmetic(self._settings.dtype_of(block)):
                 for name, value in function(self._take(work.split, example, work.seed), work.seed).items():
                     parts.setdefault(name, []).append(value.detach().cpu())
         return {name: torch.cat(part) for name, part in parts.items()}
@@ -271,7 +292,7 @@ class MetricRun:
             metric_version=version,
             parameters=fields,
             seed=self._seed,
-            dtype=str(self._settings.dtype),
+            dtype=str(self._settings.dtype_of(block)),
             device=self.device.type,
             pass_number=passes,
             block_start=block.start,
