@@ -49,7 +49,7 @@ def evaluate(
     network = loading.build_model(pair.card, pair.dataset.space)
     loading.load_weights(network, pair.weights)
     subject = Subject(pair.card.name, network, loading.architecture(pair.card), files.sha256(pair.weights))
-    device, dtype = terms.settings.device, terms.settings.dtype
+    device, dtype = terms.settings.device, terms.settings.weights_dtype
     resources = Folder(
         terms.data, pair.dataset, device, dtype, terms.inception, pair.weights, pair.trajectory, terms.fetching
     )

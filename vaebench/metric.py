@@ -140,17 +140,20 @@ class Run(Protocol):
 
     def map(
         self,
-        function: Callable[[Batch, int], Mapping[str, Tensor]],
+        function: Callable[..., Mapping[str, Tensor]],
         split: Split,
         *,
         repeats: int = 1,
         batch: int = 1,
+        rows: int | None = None,
     ) -> dict[str, Tensor]:
         """Per-example values over the whole split, in order: each (repeats * N, ...).
 
         `function(batch, seed)` gives one row per example and is called on at most `batch` of them; within it, data
         noise and `keyed(seed, batch.example, first_draw)` noise depend on the example alone. A dynamic split is read
-        `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again.
+        `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again. Where
+        memory runs out, the block is computed again with half the `batch`; a function that decodes draws in parts takes
+        them as `rows=`, and is given half of `rows` too.
         """
         ...
 

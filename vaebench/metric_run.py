@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, final
 import torch
 from torch import Tensor
 
+from . import memory
 from .data import Batch, Dataset, Split
 from .distributions.likelihoods import Likelihood
 from .distributions.noise import keyed
@@ -20,9 +21,12 @@ from .functional.random import derive
 from .journal import BlockKey, Journal
 from .metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
 from .model import LatentVariableModel
+from .networks.arithmetic import arithmetic
 from .values import encode
 from .values import name as file_name
 
+EVERY = 10  # blocks of which one is in float32 in a spliced run
+MOST_ROWS = 4096  # draws decoded at once
 DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
 
 
@@ -48,15 +52,27 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run: `rows` draws decoded at once (None: by size), `in_flight` blocks (None: one for each CPU thread).
+    """How to run. No value depends on `rows` or `in_flight` but for rounding.
 
-    No value depends on either but for rounding.
+    `rows` draws are decoded at once: by default what a CPU's cache holds, or half of an accelerator's free memory. Of
+    `in_flight` blocks there is by default one for each CPU thread. A `dtype` of bfloat16 is of the networks alone: see
+    `networks.arithmetic`. Where `spliced`, every tenth block is in float32 instead.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     rows: int | None = None
     in_flight: int | None = None
+    spliced: bool = False
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """What weights, densities and statistics are in."""
+        return torch.float32 if self.dtype == torch.bfloat16 else self.dtype
+
+    def dtype_of(self, block: range) -> torch.dtype:
+        """What the networks compute a block in."""
+        return torch.float32 if self.spliced and block.start // BLOCK % EVERY == 0 else self.dtype
 
     @property
     def blocks_in_flight(self) -> int:
@@ -112,6 +128,17 @@ def alone() -> Surroundings:
     return Surroundings(NoResources(), lambda metric, name, content: None, {})
 
 
+class _Pass(NamedTuple):
+    """What `map` runs over the blocks of a split."""
+
+    function: Callable[..., Mapping[str, Tensor]]
+    split: Split
+    seed: int
+    key: Callable[[range], BlockKey]
+    batch: int
+    rows: int | None = None
+
+
 @final
 class MetricRun:
     """The `metric.Run` of one metric on one subject and dataset."""
@@ -131,7 +158,9 @@ class MetricRun:
         self._subject, self._dataset, self._name, self._metric = subject, dataset, name, metric
         self._seed, self._settings, self._journal, self._progress = seed, settings, journal, progress
         self._around = alone() if surroundings is None else surroundings
-        self._passes = 0
+        self._passes, self._cut = 0, 1
+        self.share = 1.0
+        """Of the examples, those in float32 where blocks are spliced: in the pass that has fewest"""
 
     @property
     def resources(self) -> Resources:
@@ -175,70 +204,57 @@ class MetricRun:
     def rows(self, model: LatentVariableModel) -> int:
         if self._settings.rows is not None:
             return self._settings.rows
-        size = probe(model).raw.numel()
-        return min(4096, max(1, DECODED_FLOATS // size))
+        if self.device.type == "cuda":
+            return memory.rows(model, self.device, MOST_ROWS)
+        return min(MOST_ROWS, max(1, DECODED_FLOATS // probe(model).raw.numel()))
 
     def map(
         self,
-        function: Callable[[Batch, int], Mapping[str, Tensor]],
+        function: Callable[..., Mapping[str, Tensor]],
         split: Split,
         *,
         repeats: int = 1,
         batch: int = 1,
+        rows: int | None = None,
     ) -> dict[str, Tensor]:
         self._passes += 1
+        self._count(repeats * len(split))
         seed = derive(self._seed, self._name, split.name, self._passes)
         key = partial(self._key, split.name, self._name, self._metric.version, parameters(self._metric), self._passes)
-        return self._map(function, split, seed, key, self._name, repeats * len(split), batch)
+        return self._map(_Pass(function, split, seed, key, batch, rows), self._name, repeats * len(split))
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
+        self._count(len(split))
         if (stage, split.name) not in self._around.stages:
             name = f"stage {type(stage).__name__}"
             key = partial(self._key, split.name, name, stage.version, parameters(stage), 0)
             seed = derive(self._seed, "stage", stage.stream)
-            function = partial(stage, self._subject.model)
-            self._around.stages[stage, split.name] = self._map(function, split, seed, key, name, len(split), batch)
+            work = _Pass(partial(stage, self._subject.model), split, seed, key, batch)
+            self._around.stages[stage, split.name] = self._map(work, name, len(split))
         return dict(self._around.stages[stage, split.name])
 
-    def _map(
-        self,
-        function: Callable[[Batch, int], Mapping[str, Tensor]],
-        split: Split,
-        seed: int,
-        key: Callable[[range], BlockKey],
-        name: str,
-        total: int,
-        batch: int,
-    ) -> dict[str, Tensor]:
+    def _count(self, total: int) -> None:
+        spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))
+        self.share = min(self.share, spliced / total)
+
+    def _map(self, work: _Pass, name: str, total: int) -> dict[str, Tensor]:
         blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
         self._progress.start(name, len(blocks))
-        work = partial(self._block, function, split, seed, key, batch)
         results: list[dict[str, Tensor]] = []
-        for result in in_process(work, blocks, self._settings.blocks_in_flight):
+        for result in in_process(partial(self._block, work), blocks, self._settings.blocks_in_flight):
             results.append(result)
             self._progress.advance(1)
         return {name: torch.cat([result[name] for result in results]) for name in results[0]}
 
-    def _block(
-        self,
-        function: Callable[[Batch, int], Mapping[str, Tensor]],
-        split: Split,
-        seed: int,
-        key_of: Callable[[range], BlockKey],
-        batch: int,
-        block: range,
-    ) -> dict[str, Tensor]:
+    def _block(self, work: _Pass, block: range) -> dict[str, Tensor]:
         """The values of one block, from the journal where it holds them."""
-        key = key_of(block)
+        key = work.key(block)
         if self._journal is not None and (known := self._journal.get(key)) is not None:
             return {name: torch.from_numpy(array) for name, array in known.items()}
-        parts: dict[str, list[Tensor]] = {}
-        for start in range(block.start, block.stop, batch):
-            example = torch.arange(start, min(start + batch, block.stop))
-            with torch.no_grad():
-                for name, value in function(self._take(split, example, seed), seed).items():
-                    parts.setdefault(name, []).append(value.detach().cpu())
-        values = {name: torch.cat(part) for name, part in parts.items()}
+        values, cut = memory.backing_off(partial(self._values, work, block), self._cut, max(work.batch, work.rows or 1))
+        if cut > self._cut:  # later blocks begin there
+            self._cut = cut
+            self._progress.warn(f"{self._name}: memory ran out; the run goes on with 1/{cut} as much at once")
         if self._journal is not None:
             try:
                 self._journal.put(key, {name: value.numpy() for name, value in values.items()})
@@ -246,6 +262,18 @@ class MetricRun:
                 self._progress.warn(f"{error}; the run goes on without resume")
                 self._journal = None
         return values
+
+    def _values(self, work: _Pass, block: range, cut: int) -> dict[str, Tensor]:
+        """The values of one block, computed with 1/`cut` of the examples and draws at once."""
+        batch = max(1, work.batch // cut)
+        function = work.function if work.rows is None else partial(work.function, rows=max(1, work.rows // cut))
+        parts: dict[str, list[Tensor]] = {}
+        for start in range(block.start, block.stop, batch):
+            example = torch.arange(start, min(start + batch, block.stop))
+            with torch.no_grad(), arithmetic(self._settings.dtype_of(block)):
+                for name, value in function(self._take(work.split, example, work.seed), work.seed).items():
+                    parts.setdefault(name, []).append(value.detach().cpu())
+        return {name: torch.cat(part) for name, part in parts.items()}
 
     def _take(self, split: Split, example: Tensor, seed: int) -> Batch:
         """Examples `example` (of the split read over and over), on the device; `example` tells readings apart."""
@@ -264,7 +292,7 @@ class MetricRun:
             metric_version=version,
             parameters=fields,
             seed=self._seed,
-            dtype=str(self._settings.dtype),
+            dtype=str(self._settings.dtype_of(block)),
             device=self.device.type,
             pass_number=passes,
             block_start=block.start,

@@ -3,19 +3,24 @@
 import dataclasses
 import json
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from . import __version__
+from . import __version__, precision
 from .data import Dataset
 from .journal import Journal
 from .metric import Column, Measurement, Metric, UnavailableError
 from .metric_run import MetricRun, Progress, Settings, Subject, Surroundings, alone, parameters, probe
-from .model import LatentVariableModel
+from .networks.arithmetic import arithmetic
+from .precision import Unheard, Verdict
 from .provenance import device_name, git, peak_memory
 from .rows import Row
 
@@ -49,14 +54,21 @@ def evaluate(
 ) -> Iterator[list[Row]]:
     """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
 
-    A metric that fails costs its own rows only. The model is moved to the device and dtype, in evaluation mode.
+    A metric that fails costs its own rows only. The model is moved to the device and dtype, in evaluation mode. In
+    bfloat16 every metric is measured twice, the second time with a tenth of its blocks in float32: each row's reason
+    then says what bfloat16 changes, and it is `failed` where that is too much for `precision.verdicts`.
+    UserError where bfloat16 cannot be had.
     """
     surroundings = alone() if surroundings is None else surroundings
-    subject.model.eval().to(device=settings.device, dtype=settings.dtype)
+    unheard = surroundings._replace(keep=lambda metric, name, content: None, stages={})
+    subject.model.eval().to(device=settings.device, dtype=settings.weights_dtype)
+    if reduced := settings.dtype == torch.bfloat16:
+        precision.check(subject.model, settings.device)
     commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for name, metric in metrics.items():
         started = time.perf_counter()
         measured: dict[str, Measurement] = {}
+        verdicts: dict[str, Verdict] = {}
         outcome: Outcome = "ok"
         comparability = parameters(metric)
         try:
@@ -64,8 +76,14 @@ def evaluate(
             if (reason := metric.unsupported(subject.model, dataset)) is not None:
                 outcome = "skipped"
             else:
-                run = MetricRun(subject, dataset, name, metric, seed, settings, journal, progress, surroundings)
-                measured = _collect(metric, subject.model, dataset, run)
+                run = partial(MetricRun, subject, dataset, name, metric, seed)
+                with _remembered(journal, settings) as memory:
+                    with arithmetic(settings.dtype):
+                        measured = _collect(metric, subject, dataset, run(settings, memory, progress, surroundings))
+                    if reduced:
+                        again = run(dataclasses.replace(settings, spliced=True), memory, Unheard(), unheard)
+                        spliced = _collect(metric, subject, dataset, again)
+                        verdicts = precision.verdicts(measured, spliced, again.share)
         except UnavailableError as error:
             outcome, reason = "skipped", str(error)
         except Exception as error:
@@ -97,21 +115,42 @@ def evaluate(
             "peak_memory": peak_memory(settings.device),
         }
         columns = [c for c in metric.columns if outcome != "ok" or c.name in measured]
-        yield [_row(common, column, measured.get(column.name), outcome, reason) for column in columns]
+        yield [
+            _row(common, column, *_judged(measured.get(column.name), outcome, reason, verdicts.get(column.name)))
+            for column in columns
+        ]
     if journal is not None:
         journal.prune()
 
 
-def _collect(metric: Metric, model: LatentVariableModel, dataset: Dataset, run: MetricRun) -> dict[str, Measurement]:
+@contextmanager
+def _remembered(journal: Journal | None, settings: Settings) -> Iterator[Journal | None]:
+    """`journal`; in bfloat16, where there is none, one for the block, so that nothing is computed twice."""
+    if journal is not None or settings.dtype != torch.bfloat16:
+        yield journal
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Journal(Path(folder))
+
+
+def _collect(metric: Metric, subject: Subject, dataset: Dataset, run: MetricRun) -> dict[str, Measurement]:
     """The measurements by column; ValueError for an undeclared or repeated column, or a value that is not finite."""
     declared, measured = {column.name for column in metric.columns}, dict[str, Measurement]()
-    for measurement in metric.measure(model, dataset, run):
+    for measurement in metric.measure(subject.model, dataset, run):
         if measurement.column not in declared or measurement.column in measured:
             raise ValueError(f"column {measurement.column!r} is undeclared or came twice")
         if not math.isfinite(measurement.value) or not math.isfinite(measurement.stderr or 0.0):
             raise ValueError(f"{measurement.column} is {measurement.value} +- {measurement.stderr}")
         measured[measurement.column] = measurement
     return measured
+
+
+def _judged(
+    found: Measurement | None, outcome: Outcome, reason: str | None, verdict: Verdict | None
+) -> tuple[Measurement | None, Outcome, str | None]:
+    if found is None or verdict is None:
+        return found, outcome, reason
+    return (found, "ok", verdict.note) if verdict.stands else (None, "failed", verdict.note)
 
 
 def _row(common: dict[str, Any], column: Column, found: Measurement | None, status: Outcome, reason: str | None) -> Row:

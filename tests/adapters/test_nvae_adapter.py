@@ -22,6 +22,7 @@ from vaebench.metric import UnavailableError
 from vaebench.metrics.likelihood import score
 from vaebench.model import Draws, Latents, LatentVariableModel
 from vaebench.networks import nvae_evaluation
+from vaebench.networks.arithmetic import arithmetic
 from vaebench.oracles import TwoLevelGaussian, oracles
 from vaebench.stages import first_group
 
@@ -208,12 +209,15 @@ def test_statistics_are_readjusted_again_for_generative_weights_alone(monkeypatc
 
 @torch.no_grad()
 def test_halves_of_convolutions_move_the_bound_little() -> None:
-    single, half = model(), model(evaluation="bfloat16")
-    x = images(GREY)
+    m, x = model(), images(GREY)
     with noise.keyed(1, torch.arange(3)):
-        a = single.draw(x, 50)
+        a = m.draw(x, 50)
+    with noise.keyed(1, torch.arange(3)), arithmetic(torch.bfloat16):
+        b = m.draw(x, 50)
     with noise.keyed(1, torch.arange(3)):
-        b = half.draw(x, 50)
+        assert torch.equal(m.draw(x, 50).log_weight, a.log_weight)
+    with noise.keyed(1, torch.arange(3)):
+        assert torch.equal(model(evaluation="bfloat16").draw(x, 50).log_weight, b.log_weight)
     assert b.log_weight.dtype == torch.float32
     assert 0 < float((a.log_weight - b.log_weight).mean().abs()) / (64 * 0.693) < 0.05
 

@@ -90,6 +90,33 @@ def test_the_distance_is_torch_fidelitys_on_the_same_png_folders(
     assert extract(a[:1]).shape == (1, int(layer))
 
 
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layer", ["192", "768"])
+def test_features_are_torch_fidelitys_with_batch_norm_folded(
+    layer: str, arithmetic: inception.Arithmetic, weights: Path, tmp_path: Path
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    content = torch.load(weights, weights_only=True)
+    for name, tensor in content.items():
+        if name.endswith(("bn.weight", "running_var")):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+        elif name.endswith(("bn.bias", "running_mean")):
+            tensor.normal_(0, 0.3, generator=generator)
+    torch.save(content, path := tmp_path / "normalised.pth")
+    network = theirs.FeatureExtractorInceptionV3("any", [layer], feature_extractor_weights_path=str(path))
+    digest, extract = inception.load(path, release(path), CPU, layer, arithmetic)
+    x = images(0, 2, 3, 28)[..., :20]
+    expected, found = network(x)[0], extract(x)
+    error = float((found - expected).norm() / expected.norm())
+    assert not found.requires_grad
+    if arithmetic == "float32":
+        assert error < 1e-6
+        assert digest == files.sha256(path)
+    else:
+        assert 1e-5 < error < 2e-2
+        assert digest != files.sha256(path)
+
+
 class Run:
     """A pickle that would leave a mark."""
 

@@ -12,6 +12,7 @@ from ..distributions.coupling import CouplingFlow, DecoupledPrior
 from ..distributions.gaussian import DiagonalGaussian
 from ..distributions.likelihoods import LIKELIHOODS, Likelihood
 from ..model import FactoredModel, LatentDistribution, Latents
+from ..networks.arithmetic import through
 from ..networks.flat import NETWORKS, Activation
 
 
@@ -66,12 +67,12 @@ class Flat(FactoredModel):
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         self.space.check(x)
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        mean, log_variance = through(self.encoder, x).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance)
 
     def likelihood(self, latents: Latents) -> Likelihood:
         (z,) = latents
-        return LIKELIHOODS[self.options.likelihood](self.decoder(z), self.space.shape, self.space.levels)
+        return LIKELIHOODS[self.options.likelihood](through(self.decoder, z), self.space.shape, self.space.levels)
 
     def embed(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

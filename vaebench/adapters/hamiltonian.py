@@ -14,6 +14,7 @@ from ..distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLe
 from ..distributions.likelihoods import LIKELIHOODS, Likelihood
 from ..functional.gaussian import log_density
 from ..model import Draws, LatentDistribution, Latents, LatentVariableModel
+from ..networks.arithmetic import through
 from ..networks.flat import NETWORKS, Activation
 
 
@@ -122,7 +123,7 @@ class Hamiltonian(LatentVariableModel):
     def _base(self, x: Tensor) -> DiagonalGaussian:
         """q(z_0|x)."""
         self.space.check(x)
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        mean, log_variance = through(self.encoder, x).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance)
 
     def _energy(self, x: Tensor, z: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class Hamiltonian(LatentVariableModel):
         return -self._likelihood(z).log_prob(x) - log_density(z, origin, origin)
 
     def _likelihood(self, z: Tensor) -> Likelihood:
-        return LIKELIHOODS[self.options.likelihood](self.decoder(z), self.space.shape, self.space.levels)
+        return LIKELIHOODS[self.options.likelihood](through(self.decoder, z), self.space.shape, self.space.levels)
 
     def likelihood(self, latents: Latents) -> Likelihood:
         z, _ = latents

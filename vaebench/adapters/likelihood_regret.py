@@ -11,6 +11,7 @@ from ..data import Space
 from ..distributions.gaussian import DiagonalGaussian
 from ..distributions.likelihoods import Categorical, Likelihood
 from ..model import FactoredModel, LatentDistribution, Latents
+from ..networks.arithmetic import through
 from ..networks.dcgan import LEVELS, SIDE, Decoder, Encoder
 
 
@@ -57,12 +58,12 @@ class LikelihoodRegret(FactoredModel):
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         self.space.check(x)
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        mean, log_variance = through(self.encoder, x).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_variance)
 
     def likelihood(self, latents: Latents) -> Likelihood:
         (z,) = latents
-        return Categorical(self.decoder(z), self.space.shape, self.space.levels)
+        return Categorical(through(self.decoder, z), self.space.shape, self.space.levels)
 
     def embed(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

@@ -14,6 +14,7 @@ from ..distributions import noise
 from ..distributions.gaussian import TopDownGaussian, Walk, walk
 from ..distributions.likelihoods import LIKELIHOODS, DiscretisedLogisticMixture, Likelihood
 from ..model import Draws, HierarchicalModel, Latents
+from ..networks.arithmetic import reduced
 from ..networks.flat import Centre
 from ..networks.nvae import INFERENCE, Architecture, Network, soft_normal
 from ..networks.nvae_evaluation import Evaluation, Readjust
@@ -28,9 +29,10 @@ class Options(Architecture):
 
     `padding` pixels of the lowest level go around the image, and the decoder's output is cropped (NVAE's MNIST: 2).
     `tail` "nvae" is the release's upper tail of the logistic mixture, whose masses sum to more than 1 at 8 bits.
-    `evaluation` is the arithmetic of convolutions outside training; densities are never in bfloat16. With `readjust`,
-    batch norm's statistics in evaluation are those after as many passes in training mode over `readjust_batch` draws
-    of the prior at `readjust_temperature`, from a fixed seed; weights and buffers stay as they are.
+    `evaluation` "bfloat16" makes it a part of the model that convolutions outside training are in bfloat16, as in any
+    run in bfloat16; densities never are. With `readjust`, batch norm's statistics in evaluation are those after as many
+    passes in training mode over `readjust_batch` draws of the prior at `readjust_temperature`, from a fixed seed;
+    weights and buffers stay as they are.
     """
 
     likelihood: Literal["bernoulli", "categorical", "discretised-logistic", "discretised-logistic-mixture", "gaussian"]
@@ -73,11 +75,12 @@ class NVAE(HierarchicalModel):
         self.network = Network(options, space.shape[0], space.shape[1] + 2 * options.padding, outputs)
         self.groups_per_scale = options.groups_per_scale[::-1]
         readjust = Readjust(options.readjust, options.readjust_batch, options.readjust_temperature)
-        self._evaluation = Evaluation(readjust, options.evaluation == "bfloat16")
+        self._evaluation = Evaluation(readjust)
 
     def _live(self) -> Network:
         """The network to use now."""
-        return self.network if self.training else self._evaluation.network(self.network)
+        half = reduced() or self.options.evaluation == "bfloat16"
+        return self.network if self.training else self._evaluation.network(self.network, half)
 
     def _features(self, network: Network, x: Tensor) -> tuple[Tensor, ...]:
         self.space.check(x)

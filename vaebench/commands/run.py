@@ -75,7 +75,8 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 @click.option("--set", "changes", multiple=True, metavar="METRIC.FIELD=VALUE", help="Change a metric's parameter.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all evaluation noise.")
 @options(data_option, device_option)
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32",
+              show_default=True, help="bfloat16: of networks alone, and refused where a value shows it.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
 @click.option("--in-flight", type=click.IntRange(min=1), help="Blocks at once.  [default: one for each CPU thread]")
 @click.option("--inception-weights", "inception", metavar="FILE|download",

@@ -14,10 +14,13 @@ class Fid(SampleQuality):
     """`SampleQuality` on the 2048 pooled features of torch-fidelity's Inception of 2015-12-05, which resizes to 299.
 
     A single channel is repeated three times. `release` is how the SHA-256 of the weights begins: with others than the
-    released ones the distance is not FID, and the row says so. Source: PROTOCOLS 9.3 and 9.4; Heusel et al. 2017.
+    released ones the distance is not FID, and the row says so. `arithmetic` "bfloat16" is that of Inception's
+    convolutions: faster, and a protocol of its own (its effect: tests/benchmarks). Source: PROTOCOLS 9.3 and 9.4;
+    Heusel et al. 2017.
     """
 
     release: str = inception.RELEASE
+    arithmetic: inception.Arithmetic = "float32"
 
     version: ClassVar[int] = 1
     columns: ClassVar[tuple[Column, ...]] = (
@@ -29,7 +32,7 @@ class Fid(SampleQuality):
     batch: ClassVar[int] = 20  # 299 x 299 each, on every thread
 
     def extractor(self, run: Run) -> tuple[str, Extract]:
-        return inception.load(run.resources.inception_weights(), self.release, run.device)
+        return inception.load(run.resources.inception_weights(), self.release, run.device, arithmetic=self.arithmetic)
 
 
 plugin = {

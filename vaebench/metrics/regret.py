@@ -245,7 +245,7 @@ class Regret(Metric):
         seed, rows = derive(run.seed, part.name), run.rows(model)
         size = sum(parameter.numel() for _, parameter in model.inference_parameters())
         batch = max(1, min(BLOCK, rows, _FLOATS // max(1, size)))
-        found = run.map(partial(regrets, model=model, own=seed, metric=self, rows=rows), part, batch=batch)
+        found = run.map(partial(regrets, model=model, own=seed, metric=self), part, batch=batch, rows=rows)
         bits = compressed_bits(part.x)
         values = {
             "nll_before": found["before"],
@@ -258,8 +258,8 @@ class Regret(Metric):
         if background is not None:
             named = Split(f"{part.name} by {digest(background)}", part.x)  # the journal knows the model by its weights
             rows = run.rows(background)
-            other = partial(plain, model=background, own=seed, samples=self.samples, rows=rows)
-            values["nll_background"] = run.map(other, named, batch=max(1, rows // self.samples))["nll"]
+            other = partial(plain, model=background, own=seed, samples=self.samples)
+            values["nll_background"] = run.map(other, named, batch=max(1, rows // self.samples), rows=rows)["nll"]
             values["ratio"] = found["before"] - values["nll_background"]
         return values
 

@@ -46,19 +46,19 @@ class Evaluation:
     A copy of a model begins with an empty one. Inside `torch.func` nothing is prepared.
     """
 
-    def __init__(self, readjust: Readjust, half: bool) -> None:
-        self.readjust, self.half = readjust, half
+    def __init__(self, readjust: Readjust) -> None:
+        self.readjust = readjust
         self._lock = threading.Lock()
         self._prepared: dict[str, _Prepared] = {}
         self._seen: dict[int, _Seen] = {}
 
-    def __reduce__(self) -> tuple[type["Evaluation"], tuple[Readjust, bool]]:
-        return Evaluation, (self.readjust, self.half)
+    def __reduce__(self) -> tuple[type["Evaluation"], tuple[Readjust]]:
+        return Evaluation, (self.readjust,)
 
-    def network(self, live: Network) -> Network:
-        """`live` as it is used in evaluation: with batch norm readjusted, and folded.
+    def network(self, live: Network, half: bool) -> Network:
+        """`live` as it is used in evaluation: with batch norm readjusted, and folded, in bfloat16 where `half`.
 
-        Where gradients are on it is not folded, and its parameters are those of `live`.
+        Where gradients are on it is not folded, in single precision, and its parameters are those of `live`.
         """
         tensors = [*live.parameters(), *live.buffers()]
         if any(transformed(tensor) for tensor in tensors):
@@ -75,7 +75,9 @@ class Evaluation:
             base = live
             if self.readjust.passes:  # the prior's samples depend on no inference parameter, and the copy shares them
                 base = kept("readjusted", inference, lambda: readjusted(live, self.readjust))
-            return base if torch.is_grad_enabled() else kept("folded", set(), lambda: fold(base, self.half))
+            if torch.is_grad_enabled():
+                return base
+            return kept("folded in bfloat16" if half else "folded", set(), lambda: fold(base, half))
 
     def features(self, network: Network, x: Tensor, make: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """`make(x)`, once for calls in a row of one thread with the same `x` and `network`."""

@@ -1,0 +1,61 @@
+"""How much to compute at once: by measured memory on an accelerator, and less wherever memory runs out."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from .distributions.noise import keyed
+from .model import LatentVariableModel
+
+T = TypeVar("T")
+SHARE = 0.5  # of the free memory, for the draws that are decoded at once
+FEW = 8  # draws whose memory is compared with that of one
+_SAYS = ("can't allocate memory", "out of memory")  # torch on a CPU, and on accelerators but CUDA
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether `error` is an allocation that failed."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAYS)
+
+
+def backing_off(compute: Callable[[int], T], cut: int, most: int) -> tuple[T, int]:
+    """`compute(cut)` and its `cut`, which doubles for as long as memory runs out, until there is nothing left to halve.
+
+    The error of the last attempt where `cut` has reached `most`, or where it is another than a failed allocation.
+    """
+    while True:
+        try:
+            return compute(cut), cut
+        except (MemoryError, RuntimeError) as error:
+            if cut >= most or not ran_out(error):
+                raise
+        cut *= 2  # outside the handler, whose traceback holds tensors
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+def fitting(bytes_at: Callable[[int], int], budget: float, most: int) -> int:
+    """How many draws fit `budget` bytes, from 1 to `most`: `bytes_at(draws)`, at the peak, grows by bytes each."""
+    one, few = bytes_at(1), bytes_at(FEW)
+    each = max(1.0, (few - one) / (FEW - 1))
+    return int(min(most, max(1, 1 + (budget - one) // each)))
+
+
+def rows(model: LatentVariableModel, device: torch.device, most: int) -> int:
+    """How many draws `model.draw` scores at once in SHARE of the CUDA device's free memory, by measuring a few."""
+
+    @torch.no_grad()
+    def bytes_at(draws: int) -> int:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        with keyed(0, torch.arange(1)):
+            model.draw(x, draws)
+        return torch.cuda.max_memory_allocated(device) - before
+
+    with torch.no_grad(), keyed(0, torch.arange(1)):
+        x = model.likelihood(model.prior(1).rsample(1)).sample()[0]
+    bytes_at(1)  # what is prepared once
+    return fitting(bytes_at, SHARE * torch.cuda.mem_get_info(device)[0], most)
