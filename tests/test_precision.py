@@ -1,5 +1,7 @@
 """bfloat16 reaches networks and nothing else; what it changes is measured, recorded, and refused where it shows."""
 
+import csv
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,5 +179,7 @@ def test_the_command_line_runs_in_bfloat16(
     result = vaebench(*quick, "--dtype", "bfloat16", "--json")
     assert result.exit_code == 0
     assert '"bfloat16 moves it by' in result.stdout
+    (line,) = csv.DictReader(io.StringIO((boards / "digits.csv").read_text(encoding="utf-8")))
+    assert (line["nll"] != "", line["ess"] != "", line["reason"]) == (True, True, "")
     again = vaebench("reproduce", "vae", "digits", "--leaderboards", boards)
     assert again.exit_code == 0, again.output

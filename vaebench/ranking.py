@@ -169,6 +169,12 @@ def _cell(value: str | float | None) -> str:
     return "" if value is None else repr(value)
 
 
+def _shared(row: Row, name: str) -> Any:
+    """A field that the columns of a line share: none of the reason that a measured value has to itself."""
+    alone = name == "reason" and row.origin == "measured" and row.status == "ok"
+    return None if alone else getattr(row, name)
+
+
 def to_csv(rows: Iterable[Row]) -> str:
     """A wide table: a line holds the columns that share model, metric, class, seed, status and n.
 
@@ -177,7 +183,7 @@ def to_csv(rows: Iterable[Row]) -> str:
     """
     lines: dict[tuple[Any, ...], dict[str, Row]] = {}
     for each in sorted(rows, key=lambda row: (_class(row)[1:6], row.model, row.identity)):
-        key = tuple(getattr(each, name) for name in (*CSV_BEFORE, *CSV_AFTER))
+        key = tuple(_shared(each, name) for name in (*CSV_BEFORE, *CSV_AFTER))
         lines.setdefault(key, {})[each.column] = each
     columns = sorted({column for line in lines.values() for column in line})
     text = io.StringIO()
