@@ -27,7 +27,7 @@ Args = tuple[object, ...]
 VERBS: list[tuple[str, ...]] = [
     (), ("run",), ("train",), ("ls",), ("board",), ("board", "show"), ("board", "csv"), ("board", "diff"),
     ("board", "html"), ("verify",), ("reproduce",), ("export",), ("data",), ("data", "ls"), ("data", "get"),
-    ("selftest",), ("check",),
+    ("cache",), ("cache", "ls"), ("cache", "clear"), ("selftest",), ("check",),
 ]  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_every_verb_has_help(verb: tuple[str, ...], option: str, vaebench: Invok
     assert len(result.stdout.splitlines()) > 3
 
 
-@pytest.mark.parametrize("verb", [(), ("board",), ("data",)], ids=" ".join)
+@pytest.mark.parametrize("verb", [(), ("board",), ("data",), ("cache",)], ids=" ".join)
 def test_a_group_alone_shows_its_help(verb: tuple[str, ...], vaebench: Invoke) -> None:
     assert "Commands:" in vaebench(*verb).output
 

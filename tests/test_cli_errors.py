@@ -48,6 +48,8 @@ MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "board of none": (("board", "show", "cifar11"), ["no leaderboard of 'cifar11'", "digits"]),
     "board path": (("board", "csv", "../x"), ["'../x'"]),
     "data": (("data", "get", "mnit"), ["unknown dataset 'mnit'", "did you mean 'mnist'?"]),
+    "cache kind": (("cache", "clear", "jurnal"), ["'jurnal'", "'journal'"]),
+    "cache limit": (("cache", "clear", "--limit", "3X"), ["'3X'", "500MB", "see vaebench cache clear --help"]),
     "train out": (("train", "--model", "vae", "--dataset", "digits"), ["Missing option", "--out"]),
     "train epochs": (("train", "--epochs", "0", "--out", "x"), ["--epochs", "0"]),
     "train model": (("train", "--model", "vea", "--dataset", "digits", "--out", "x"), ["did you mean 'vae'?"]),

@@ -11,6 +11,7 @@ import click
 
 from . import __version__
 from .commands.board import board
+from .commands.cache import cache
 from .commands.check import check, selftest
 from .commands.data import data
 from .commands.export import export
@@ -77,5 +78,5 @@ def main(debug: bool) -> None:
     """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
 
 
-for command in (run, train, ls, board, verify, reproduce, export, data, import_, selftest, check, submit):
+for command in (run, train, ls, board, verify, reproduce, export, data, cache, import_, selftest, check, submit):
     main.add_command(command)

@@ -3,8 +3,10 @@
 import glob
 import hashlib
 import os
+import stat
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -102,3 +104,24 @@ def write_changed(path: Path, content: bytes) -> None:
     """`write_atomic`, but a file that holds `content` already is left untouched."""
     if not path.is_file() or path.read_bytes() != content:
         write_atomic(path, content)
+
+
+def under(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every file at any depth below `folder`, but for locks; none where there is no such folder."""
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # another process may remove it first
+            if stat.S_ISREG((status := path.lstat()).st_mode) and path.suffix != ".lock":
+                yield path, status
+
+
+def prune(found: Iterable[tuple[Path, os.stat_result]], max_bytes: int) -> int:
+    """Remove the files of `found` touched longest ago until at most `max_bytes` are left; the bytes removed."""
+    oldest_first = sorted(found, key=lambda each: (each[1].st_mtime_ns, each[0].name))
+    excess, removed = sum(status.st_size for _, status in oldest_first) - max_bytes, 0
+    for path, status in oldest_first:
+        if removed >= excess:
+            break
+        with suppress(OSError):
+            path.unlink()
+            removed += status.st_size
+    return removed

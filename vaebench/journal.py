@@ -90,7 +90,7 @@ class Journal:
         payload = save({name: np.array(array, order="C") for name, array in sorted(arrays.items())})
         files.write_atomic(self._path(key), _head(key, payload) + b"\n" + payload)
 
-    def _blocks(self) -> Iterator[tuple[Path, os.stat_result]]:
+    def blocks(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Every block, and what a killed writer left behind more than an hour ago; nothing else in the folder."""
         for path in self._root.glob("[0-9a-f][0-9a-f]/*"):
             written = re.fullmatch(r"[0-9a-f]{62}\.block", path.name)
@@ -100,25 +100,9 @@ class Journal:
                 if written or (left and status.st_mtime < time.time() - 3600):
                     yield path, status
 
-    def size(self) -> int:
-        """The bytes that all blocks take."""
-        return sum(status.st_size for _, status in self._blocks())
-
     def prune(self, max_bytes: int = LIMIT) -> int:
         """Remove the blocks used longest ago until at most `max_bytes` are left; the bytes removed."""
-        blocks = sorted(self._blocks(), key=lambda block: (block[1].st_mtime_ns, block[0].name))
-        excess, removed = sum(status.st_size for _, status in blocks) - max_bytes, 0
-        for path, status in blocks:
-            if removed >= excess:
-                break
-            with suppress(OSError):
-                path.unlink()
-                removed += status.st_size
-        return removed
-
-    def clear(self) -> None:
-        """Remove every block; other files in the folder stay."""
-        self.prune(0)
+        return files.prune(self.blocks(), max_bytes)
 
 
 def _head(key: BlockKey, payload: bytes) -> bytes:

@@ -18,7 +18,8 @@ from vaebench.functional.factors import uniform_factors
 from vaebench.metric import Measurement
 from vaebench.metric_run import MetricRun, Settings, Subject
 from vaebench.metrics import disentanglement
-from vaebench.metrics.disentanglement import Disentanglement, Encoder, plugin
+from vaebench.metrics._encoder import Encoder
+from vaebench.metrics.disentanglement import Disentanglement, plugin
 from vaebench.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
 
 Measure = Callable[..., dict[str, Measurement]]
