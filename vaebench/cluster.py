@@ -44,9 +44,8 @@ def here() -> dict[str, str]:
 
 def differences(found: dict[str, str], wanted: dict[str, str]) -> str:
     """What `found` has instead of what is `wanted`; empty where they are equal."""
-    return ", ".join(
-        f"{what} {found[what]} instead of {wanted[what]}" for what in wanted if found[what] != wanted[what]
-    )
+    pairs = ((what, found.get(what), value) for what, value in wanted.items())
+    return ", ".join(f"{what} {other} instead of {value}" for what, other, value in pairs if other != value)
 
 
 def _admitted(wanted: dict[str, str]) -> "Admission":
