@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from . import memory
-from .data import Batch, Dataset, Split
+from .data import Dataset, Split
 from .distributions.likelihoods import Likelihood
 from .distributions.noise import keyed
 from .errors import UserError
-from .execution import in_process
+from .execution import Executor, Pass, in_process
 from .functional.random import derive
 from .journal import BlockKey, Journal
 from .metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
 from .model import LatentVariableModel
-from .networks.arithmetic import arithmetic
 from .values import encode
 from .values import name as file_name
 
@@ -55,14 +54,16 @@ class Settings:
     """How to run. No value depends on `rows` or `in_flight` but for rounding.
 
     `rows` draws are decoded at once: by default what a CPU's cache holds, or half of an accelerator's free memory. Of
-    `in_flight` blocks there is by default one for each CPU thread. A `dtype` of bfloat16 is of the networks alone: see
-    `networks.arithmetic`. Where `spliced`, every tenth block is in float32 instead.
+    `in_flight` blocks there is by default one for each CPU thread; with `cluster`, blocks are computed there instead. A
+    `dtype` of bfloat16 is of the networks alone: see `networks.arithmetic`. Where `spliced`, every tenth block is in
+    float32 instead.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     rows: int | None = None
     in_flight: int | None = None
+    cluster: Executor | None = None
     spliced: bool = False
 
     @property
@@ -80,6 +81,11 @@ class Settings:
         if self.in_flight is not None:
             return self.in_flight
         return torch.get_num_threads() if self.device.type == "cpu" else 1
+
+    @property
+    def executor(self) -> Executor:
+        """What computes the blocks."""
+        return self.cluster or partial(in_process, in_flight=self.blocks_in_flight)
 
 
 @dataclass(frozen=True)
@@ -126,17 +132,6 @@ class NoResources:
 def alone() -> Surroundings:
     """Surroundings with no resources, which keep no files."""
     return Surroundings(NoResources(), lambda metric, name, content: None, {})
-
-
-class _Pass(NamedTuple):
-    """What `map` runs over the blocks of a split."""
-
-    function: Callable[..., Mapping[str, Tensor]]
-    split: Split
-    seed: int
-    key: Callable[[range], BlockKey]
-    batch: int
-    rows: int | None = None
 
 
 @final
@@ -221,7 +216,7 @@ class MetricRun:
         self._count(repeats * len(split))
         seed = derive(self._seed, self._name, split.name, self._passes)
         key = partial(self._key, split.name, self._name, self._metric.version, parameters(self._metric), self._passes)
-        return self._map(_Pass(function, split, seed, key, batch, rows), self._name, repeats * len(split))
+        return self._map(self._pass(function, split, seed, batch, rows), key, self._name, repeats * len(split))
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
         self._count(len(split))
@@ -229,57 +224,50 @@ class MetricRun:
             name = f"stage {type(stage).__name__}"
             key = partial(self._key, split.name, name, stage.version, parameters(stage), 0)
             seed = derive(self._seed, "stage", stage.stream)
-            work = _Pass(partial(stage, self._subject.model), split, seed, key, batch)
-            self._around.stages[stage, split.name] = self._map(work, name, len(split))
+            work = self._pass(partial(stage, self._subject.model), split, seed, batch, None)
+            self._around.stages[stage, split.name] = self._map(work, key, name, len(split))
         return dict(self._around.stages[stage, split.name])
 
     def _count(self, total: int) -> None:
         spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))
         self.share = min(self.share, spliced / total)
 
-    def _map(self, work: _Pass, name: str, total: int) -> dict[str, Tensor]:
+    def _pass(
+        self, function: Callable[..., Mapping[str, Tensor]], split: Split, seed: int, batch: int, rows: int | None
+    ) -> Pass:
+        dtype_of = dataclasses.replace(self._settings, cluster=None).dtype_of  # which is sent to a cluster itself
+        return Pass(function, split, seed, batch, rows, self._cut, self.device, dtype_of)
+
+    def _map(self, work: Pass, key: Callable[[range], BlockKey], name: str, total: int) -> dict[str, Tensor]:
         blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
         self._progress.start(name, len(blocks))
-        results: list[dict[str, Tensor]] = []
-        for result in in_process(partial(self._block, work), blocks, self._settings.blocks_in_flight):
-            results.append(result)
-            self._progress.advance(1)
-        return {name: torch.cat([result[name] for result in results]) for name in results[0]}
+        results = {block: known for block in blocks if (known := self._known(key(block))) is not None}
+        self._progress.advance(len(results))
 
-    def _block(self, work: _Pass, block: range) -> dict[str, Tensor]:
-        """The values of one block, from the journal where it holds them."""
-        key = work.key(block)
-        if self._journal is not None and (known := self._journal.get(key)) is not None:
-            return {name: torch.from_numpy(array) for name, array in known.items()}
-        values, cut = memory.backing_off(partial(self._values, work, block), self._cut, max(work.batch, work.rows or 1))
-        if cut > self._cut:  # later blocks begin there
-            self._cut = cut
-            self._progress.warn(f"{self._name}: memory ran out; the run goes on with 1/{cut} as much at once")
-        if self._journal is not None:
+        def finished(block: range, values: Mapping[str, Tensor], cut: int) -> None:
+            results[block] = values
+            self._remember(key(block), values)
+            self._progress.advance(1)
+            if cut > self._cut:  # later blocks begin there
+                self._cut = cut
+                self._progress.warn(f"{self._name}: memory ran out; the run goes on with 1/{cut} as much at once")
+
+        self._settings.executor(work, [block for block in blocks if block not in results], finished)
+        return {name: torch.cat([results[block][name] for block in blocks]) for name in results[blocks[0]]}
+
+    def _known(self, key: BlockKey) -> Mapping[str, Tensor] | None:
+        """The values of a block that the journal holds."""
+        if self._journal is None or (known := self._journal.get(key)) is None:
+            return None
+        return {name: torch.from_numpy(array) for name, array in known.items()}
+
+    def _remember(self, key: BlockKey, values: Mapping[str, Tensor]) -> None:
+        if (journal := self._journal) is not None:
             try:
-                self._journal.put(key, {name: value.numpy() for name, value in values.items()})
+                journal.put(key, {name: value.numpy() for name, value in values.items()})
             except UserError as error:
                 self._progress.warn(f"{error}; the run goes on without resume")
                 self._journal = None
-        return values
-
-    def _values(self, work: _Pass, block: range, cut: int) -> dict[str, Tensor]:
-        """The values of one block, computed with 1/`cut` of the examples and draws at once."""
-        batch = max(1, work.batch // cut)
-        function = work.function if work.rows is None else partial(work.function, rows=max(1, work.rows // cut))
-        parts: dict[str, list[Tensor]] = {}
-        for start in range(block.start, block.stop, batch):
-            example = torch.arange(start, min(start + batch, block.stop))
-            with torch.no_grad(), arithmetic(self._settings.dtype_of(block)):
-                for name, value in function(self._take(work.split, example, work.seed), work.seed).items():
-                    parts.setdefault(name, []).append(value.detach().cpu())
-        return {name: torch.cat(part) for name, part in parts.items()}
-
-    def _take(self, split: Split, example: Tensor, seed: int) -> Batch:
-        """Examples `example` (of the split read over and over), on the device; `example` tells readings apart."""
-        with keyed(derive(seed, "data"), example):
-            x, y, _ = split.take(example % len(split))
-        return Batch(x.to(self.device), None if y is None else y.to(self.device), example.to(self.device))
 
     def _key(self, split: str, name: str, version: int, fields: str, passes: int, block: range) -> BlockKey:
         return BlockKey(

@@ -16,6 +16,7 @@ import torch
 
 from . import __version__, precision
 from .data import Dataset
+from .execution import LostError
 from .journal import Journal
 from .metric import Column, Measurement, Metric, UnavailableError
 from .metric_run import MetricRun, Progress, Settings, Subject, Surroundings, alone, parameters, probe
@@ -54,10 +55,10 @@ def evaluate(
 ) -> Iterator[list[Row]]:
     """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
 
-    A metric that fails costs its own rows only. The model is moved to the device and dtype, in evaluation mode. In
-    bfloat16 every metric is measured twice, the second time with a tenth of its blocks in float32: each row's reason
-    then says what bfloat16 changes, and it is `failed` where that is too much for `precision.verdicts`.
-    UserError where bfloat16 cannot be had.
+    A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
+    in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
+    float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
+    `precision.verdicts`. UserError where bfloat16 cannot be had.
     """
     surroundings = alone() if surroundings is None else surroundings
     unheard = surroundings._replace(keep=lambda metric, name, content: None, stages={})
@@ -86,6 +87,8 @@ def evaluate(
                         verdicts = precision.verdicts(measured, spliced, again.share)
         except UnavailableError as error:
             outcome, reason = "skipped", str(error)
+        except LostError:
+            raise
         except Exception as error:
             progress.failed(name, error)
             outcome, reason = "failed", f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from . import files
 from .card import Card
 from .evaluation import Pair, Terms, onto_board
+from .execution import LostError
 from .metric import Metric
 from .metric_run import Progress, parameters
 from .rows import Row
@@ -95,7 +96,7 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """What becomes of each card: first those that cannot be prepared, then the longest first by `rows`.
 
-    What ends one pair is in its outcome, and the others go on.
+    What ends one pair is in its outcome, and the others go on; a LostError ends them all.
     """
     jobs, places = list[Job](), count()
 
@@ -115,6 +116,8 @@ def outcomes(
         try:
             for finished in onto_board(leaderboards, job.pair, job.metrics, terms, view):
                 measured += finished
+        except LostError:
+            raise
         except Exception as error:
             ended = error
         yield Outcome(card, measured, ended, perf_counter() - started)
