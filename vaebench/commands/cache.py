@@ -98,7 +98,8 @@ def cache_ls(as_json: bool) -> None:
 def cache_clear(kind: str | None, limit: int, as_json: bool) -> None:
     """Remove a kind of file, or all; datasets stay. Nothing is asked, for all can be computed or fetched again.
 
-    A run that is going on is not disturbed, but what it had finished is computed again if it is then interrupted.
+    A run that is going on goes on, but what it had finished is computed again if it is then interrupted; a download
+    that is going on fails, and starts again with the next run.
     """
     from rich.filesize import decimal
 
