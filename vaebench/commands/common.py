@@ -1,6 +1,7 @@
 """Options and look-ups that several verbs share."""
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data import Dataset
+    from ..execution import Executor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -129,3 +131,14 @@ def _check_known(kind: str, texts: Sequence[str], names: Collection[str]) -> Non
     for text in texts:
         if not any(fnmatchcase(name, text) for name in names):
             raise unknown(kind, text, names)
+
+
+def executor_of(workers: int | None, cluster: str | None) -> "AbstractContextManager[Executor | None]":
+    """What --workers or --cluster ask for; None is this process."""
+    if workers is not None and cluster is not None:
+        raise UserError("give one of --workers (processes of this machine) and --cluster (of a scheduler)")
+    if workers is None and cluster is None:
+        return nullcontext()
+    from .. import cluster as clusters
+
+    return clusters.connect(cluster) if cluster is not None else clusters.local(workers or 1)

@@ -18,6 +18,7 @@ from .common import (
     complete,
     data_option,
     device_option,
+    executor_of,
     find_cards,
     find_weights,
     load_dataset,
@@ -79,6 +80,8 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
               show_default=True, help="bfloat16: of networks alone, and refused where a value shows it.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
 @click.option("--in-flight", type=click.IntRange(min=1), help="Blocks at once.  [default: one for each CPU thread]")
+@click.option("--workers", type=click.IntRange(min=1), help="Blocks on so many processes of this machine (Dask).")
+@click.option("--cluster", metavar="ADDRESS", help="Blocks on the Dask cluster of this scheduler: tcp://host:8786.")
 @click.option("--inception-weights", "inception", metavar="FILE|download",
               help="For fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
 @click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board: same weights, data, "
@@ -90,7 +93,8 @@ def run(
     ctx: click.Context, models: tuple[str, ...], datasets: tuple[str, ...], card: Path | None,
     checkpoint: Path | None, trajectory: Path | None, metric: tuple[str, ...], preset: str, changes: tuple[str, ...],
     seed: int, data: Path | None, device: str, dtype: str, batch_size: int | None, in_flight: int | None,
-    inception: str | None, only_missing: bool, fresh: bool, leaderboards: Path, as_json: bool,
+    workers: int | None, cluster: str | None, inception: str | None, only_missing: bool, fresh: bool,
+    leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate trained models and write their leaderboard rows.
 
@@ -120,6 +124,7 @@ def run(
         stored += board.read(leaderboards, name)  # a damaged board is an error now, not after hours
     journal = None if fresh else Journal(files.cache() / "journal")
     bar = terminal.Bar(ctx.find_root().params["debug"])
+    settings = dataclasses.replace(settings, cluster=ctx.with_resource(executor_of(workers, cluster)))
     terms = evaluation.Terms(seed, settings, journal, data or files.default_data(), inception, bar.fetch)
 
     @cache
