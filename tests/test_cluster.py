@@ -45,7 +45,6 @@ FUNCTIONS = '''
 
     from vaebench.distributions.noise import keyed, standard_normal
     from vaebench.metric import UnavailableError
-from vaebench.metric_run import Settings
 
 
     class Counted:
@@ -120,7 +119,7 @@ def _scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     file = folder / "scheduler.json"
     place = ("--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", file)
     with _process("distributed.cli.dask_scheduler", *place) as process:
-        _wait(file.exists)
+        _wait(lambda: file.exists() and file.read_text().endswith("}"))
         yield json.loads(file.read_text())["address"], process
 
 

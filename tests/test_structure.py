@@ -27,6 +27,8 @@ MAY = {  # the first part of a module's name: what of ours it may import
     "augmentation": {*LOW, "data"},
     "networks": {*LOW, "data", "model", "networks"},
     "adapters": {*LOW, "data", "model", "networks"},
+    "execution": {*LOW, "data", "memory", "networks"},
+    "cluster": {"data", "errors", "execution", "provenance"},
     "errors": set(),
     "files": {"errors"},
     "remote": {"files", "errors"},
