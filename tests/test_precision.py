@@ -12,7 +12,7 @@ import torch
 from click.testing import Result
 from torch import Tensor
 
-from vaebench import metric_run, precision, runner
+from vaebench import execution, metric_run, precision, runner
 from vaebench.adapters import flat, hamiltonian, likelihood_regret
 from vaebench.data import Batch, Dataset, Space, Split
 from vaebench.distributions.noise import keyed
@@ -147,13 +147,13 @@ def test_a_column_that_bfloat16_alone_has_is_refused() -> None:
 def test_no_block_is_computed_twice(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric_run, "BLOCK", 10)
     computed: list[tuple[int, bool]] = []
-    real = metric_run.MetricRun._values
+    real = execution.Pass._values
 
-    def counted(self: Any, work: Any, block: range, cut: int) -> dict[str, Tensor]:
-        computed.append((block.start, self._settings.dtype_of(block) == HALF))
-        return real(self, work, block, cut)
+    def counted(self: Any, block: range, cut: int) -> dict[str, Tensor]:
+        computed.append((block.start, self.dtype_of(block) == HALF))
+        return real(self, block, cut)
 
-    monkeypatch.setattr(metric_run.MetricRun, "_values", counted)
+    monkeypatch.setattr(execution.Pass, "_values", counted)
     journal = Journal(tmp_path / "journal") if kept else None
     first = evaluate(Likelihood(samples=5), journal)
     assert sorted(computed) == sorted([*((start, True) for start in range(0, N, 10)), (0, False), (100, False)])
