@@ -325,6 +325,7 @@ def test_mistakes_are_told(
     monkeypatch.setattr(cluster, "TIMEOUT", 0.5)
     refused(2, (*quick, "--cluster", "tcp://127.0.0.1:1"), "no scheduler at tcp://127.0.0.1:1", "dask scheduler")
     refused(2, (*quick, "--cluster", "no such://place"), "no scheduler at no such://place")
+    monkeypatch.setattr(cluster, "TIMEOUT", 8)
     with _scheduler(tmp_path) as (address, _):
         refused(2, (*quick, "--cluster", address), f"{address} has no worker", f"dask worker {address},")
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -5,18 +5,19 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
 from click.testing import Result
 from torch import Tensor
 
-from vaebench import execution, metric_run, precision, runner
+from vaebench import metric_run, precision, runner
 from vaebench.adapters import flat, hamiltonian, likelihood_regret
 from vaebench.data import Batch, Dataset, Space, Split
 from vaebench.distributions.noise import keyed
 from vaebench.errors import UserError
+from vaebench.execution import Pass, Values
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.statistics import mean_stderr
 from vaebench.journal import Journal
@@ -147,13 +148,13 @@ def test_a_column_that_bfloat16_alone_has_is_refused() -> None:
 def test_no_block_is_computed_twice(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric_run, "BLOCK", 10)
     computed: list[tuple[int, bool]] = []
-    real = execution.Pass._values
+    real = Pass.__call__
 
-    def counted(self: Any, block: range, cut: int) -> dict[str, Tensor]:
+    def counted(self: Pass, block: range, cut: int) -> tuple[Values, int]:
         computed.append((block.start, self.dtype_of(block) == HALF))
         return real(self, block, cut)
 
-    monkeypatch.setattr(execution.Pass, "_values", counted)
+    monkeypatch.setattr(Pass, "__call__", counted)
     journal = Journal(tmp_path / "journal") if kept else None
     first = evaluate(Likelihood(samples=5), journal)
     assert sorted(computed) == sorted([*((start, True) for start in range(0, N, 10)), (0, False), (100, False)])

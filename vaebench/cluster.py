@@ -167,7 +167,8 @@ def connect(address: str) -> Iterator[Cluster]:
     try:
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"no scheduler at {address} ({error}); start one with: dask scheduler") from error
+        reason = str(error) or f"no answer in {TIMEOUT} s"
+        raise UserError(f"no scheduler at {address} ({reason}); start one with: dask scheduler") from error
     with client:
         wanted = here()
         for worker, found in client.run(here, on_error="return").items():
