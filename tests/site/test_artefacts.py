@@ -14,6 +14,8 @@ from vaebench.errors import DataError
 from vaebench.metrics import regret
 from vaebench.site import artefacts
 
+ZOO = Path(__file__).parents[2] / "model_zoo"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -67,8 +69,8 @@ def test_damaged_scores_are_one_error(folder: Path, table: dict[str, list[object
 
 
 def test_facts_are_the_whole_card() -> None:
-    found = dict(artefacts.facts(card.find("dpvae", "digits")))
-    read = card.find("dpvae", "digits")
+    read = card.read(ZOO / "digits" / "dpvae.toml")
+    found = dict(artefacts.facts(read))
     assert found["family"] == read.family
     assert {key: found[f"model.{key}"] for key in read.model} == dict(read.model)
     assert read.training is not None
