@@ -53,9 +53,9 @@ CLAIMS = (
     Claim("A decoupled prior has a lower symmetric KL between prior and aggregate posterior",
           "Bhalodia et al. 2020 (dpVAE), table 1", "latent-gap", "skl", "lower",
           ("digits", "mnist", "fashion-mnist"), LATENT_TWINS,
-          note="A posterior that ignores the data matches any prior: where a plain model is close to that (`information` "
-          "tells: `mutual_information`, `active_units`), as `factor-vae` on mnist and `beta-vae-h` on digits are, its "
-          "twin cannot be lower. Narrow posteriors (`beta-vae-b`, `beta-dpvae-b`) leave most of the prior uncovered, "
+          note="A posterior that ignores the data matches any prior: where a plain model is close to that (by "
+          "`mutual_information`, `active_units` of `information`), as `factor-vae` on mnist and `beta-vae-h` on digits are, "
+          "its twin cannot be lower. Narrow posteriors (`beta-vae-b`, `beta-dpvae-b`) leave most of the prior uncovered, "
           "and its KL to them is then hundreds of nats."),
     Claim("A decoupled prior has a smaller gap between the Fréchet distances of low-posterior and of random samples "
           "(here on the features of a small classifier; the paper's are Inception's)",
