@@ -54,9 +54,9 @@ CLAIMS = (
           "Bhalodia et al. 2020 (dpVAE), table 1", "latent-gap", "skl", "lower",
           ("digits", "mnist", "fashion-mnist"), LATENT_TWINS,
           note="A posterior that ignores the data matches any prior: where a plain model is close to that (by "
-          "`mutual_information`, `active_units` of `information`), as `factor-vae` on mnist and `beta-vae-h` on digits are, "
-          "its twin cannot be lower. Narrow posteriors (`beta-vae-b`, `beta-dpvae-b`) leave most of the prior uncovered, "
-          "and its KL to them is then hundreds of nats."),
+          "`mutual_information`, `active_units` of `information`), as `factor-vae` on mnist and `beta-vae-h` on digits "
+          "are, its twin cannot be lower. Narrow posteriors (`beta-vae-b`, `beta-dpvae-b`) leave most of the prior "
+          "uncovered, and its KL to them is then hundreds of nats."),
     Claim("A decoupled prior has a smaller gap between the Fréchet distances of low-posterior and of random samples "
           "(here on the features of a small classifier; the paper's are Inception's)",
           "Bhalodia et al. 2020 (dpVAE), table 1", "fd-domain", "fd_domain_gap", "lower",
