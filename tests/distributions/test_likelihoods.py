@@ -205,7 +205,7 @@ def test_pixels_are_independent(family: str, colours: int, levels: int | None) -
 
 
 @pytest.mark.parametrize("family", ["discretised-logistic", "discretised-logistic-mixture", "nvae"])
-@pytest.mark.parametrize("log_scale", [-100.0, -7.0, 0.0, 10.0, 30.0])
+@pytest.mark.parametrize("log_scale", [-100.0, -7.0, 0.0, 10.0, 30.0, 61.0, 500.0])
 @pytest.mark.parametrize("mean", [-1000.0, -1.0, 0.0, 1.0, 1000.0])
 def test_extreme_logistics_have_finite_masses_and_gradients(family: str, log_scale: float, mean: float) -> None:
     width = 1 if family == "discretised-logistic" else 10
@@ -234,6 +234,18 @@ def test_a_bin_keeps_its_width_far_from_the_mean(size: float) -> None:
     at = (1 / 255 - size) / size
     expected = math.log(2 / 255 / size) + at - 2 * math.log1p(math.exp(at))
     assert found.item() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("log_scale", [50.0, 59.9, 60.1, 85.0, 120.0, 500.0])
+def test_the_widest_logistics_keep_their_masses(log_scale: float) -> None:
+    """Half the mass in each tail, and a quarter of the width in scales in a bin between them."""
+    raw = torch.tensor([0.3, log_scale]).view(1, 1, 2, 1, 1).requires_grad_()
+    x = torch.tensor([0, 1, 128, 255]).view(4, 1, 1, 1)
+    score = LIKELIHOODS["discretised-logistic"](raw.expand(1, 4, -1, -1, -1), (1, 1, 1), 256).log_prob(x)[0]
+    between = math.log(2 / 255 / 4) - log_scale
+    torch.testing.assert_close(score, torch.tensor([-math.log(2), between, between, -math.log(2)]))
+    (gradient,) = torch.autograd.grad(score[1], raw)
+    assert gradient[0, 0, 1].item() == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("family", ["bernoulli", "categorical", "gaussian"])

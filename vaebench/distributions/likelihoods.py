@@ -121,6 +121,7 @@ class Categorical(Likelihood):
 
 
 _FAR = 1e34  # from any x: where it is an end of a bin, that end has no mass beyond it
+_WIDE = 60.0  # a log-scale: from here on, where in the logistic a bin lies no longer depends on it
 
 
 def _log_discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int, upper: float) -> Tensor:
@@ -132,17 +133,20 @@ def _log_discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int, up
         s(h) - s(l) = s(h) s(-l) (1 - exp(-w)),   log s(a) = min(a, 0) + log s(|a|),
         1 - exp(-w) = 2 t / (1 + t) with t = tanh(w / 2),
 
-    so that one logarithm is left: on a CPU those that take care of small arguments cost tens of times as much.
+    so that one logarithm is left: on a CPU those that take care of small arguments cost tens of times as much. Beyond
+    a log-scale of 60, where w would underflow, log w falls by the rest and l and h stay as they are.
 
     Source: Salimans et al. 2017 (PixelCNN++), equation 2.
     """
-    half, inverse = 1.0 / (levels - 1), torch.exp(-log_scale)
+    half, narrow = 1.0 / (levels - 1), log_scale.clamp(max=_WIDE)
+    inverse = torch.exp(-narrow)
     lowest, highest = x < -0.999, x > upper
     low = ((x - half).masked_fill(lowest, -_FAR) - mean) * inverse
     high = ((x + half).masked_fill(highest, _FAR) - mean) * inverse
-    t = torch.tanh(half * inverse + torch.zeros_like(x).masked_fill(lowest | highest, _FAR))
+    tail = lowest | highest
+    t = torch.tanh(half * inverse + torch.zeros_like(x).masked_fill(tail, _FAR))
     logarithm = (low.abs().sigmoid() * high.abs().sigmoid() * (2 * t / (1 + t))).log()
-    return logarithm + high.clamp(max=0) - low.clamp(min=0)
+    return logarithm + high.clamp(max=0) - low.clamp(min=0) - (log_scale - narrow) * (~tail)
 
 
 def _centre(x: Tensor, levels: int | None) -> Tensor:
