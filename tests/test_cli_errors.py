@@ -79,6 +79,8 @@ SETTINGS = {
     "likelihood.samples=NaN": ["samples = nan should be int"],
     "likelihood.samples=[1]": ["samples = [1] should be int"],
     "likelihood.split=tets": ["unknown split 'tets'", "did you mean 'test'?"],
+    "likelihood.split=tets[::10]": ["unknown split 'tets[::10]'"],
+    "likelihood.split=test[::0]": ["unknown split 'test[::0]'"],
     "likelihood.split=3": ["split = 3 should be str"],
     'likelihood.split=""': ["unknown split ''"],
     "likelihood.samples": ["should be METRIC.FIELD=VALUE"],

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,12 @@ class GroundTruth:
     render: Callable[[Tensor], Tensor]
 
 
+def _thinned(name: str) -> tuple[str, int]:
+    """("test", 10) of "test[::10]"; any other name and 1."""
+    found = re.fullmatch(r"(.+)\[::([1-9][0-9]*)\]", name)
+    return (found[1], int(found[2])) if found else (name, 1)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset in memory. `fingerprint` names its content (see `fingerprint`), whatever the order.
@@ -125,11 +132,22 @@ class Dataset:
     fingerprint: str
     ground_truth: GroundTruth | None = None
 
+    def has(self, name: str) -> bool:
+        """Whether `split(name)` exists."""
+        return name in self.splits or _thinned(name)[0] in self.splits
+
     def split(self, name: str) -> Split:
-        """The split `name`; KeyError names those that exist."""
-        if name not in self.splits:
+        """The split `name`, or for "name[::n]" every n-th example of split `name`; KeyError names those that exist.
+
+        Not the first few: some splits are in an order (the first half of MNIST's test images is the easier one).
+        """
+        if name in self.splits:
+            return self.splits[name]
+        whole, step = _thinned(name)
+        if whole not in self.splits:
             raise KeyError(f"dataset {self.name!r} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
-        return self.splits[name]
+        found = self.splits[whole]
+        return found.part(torch.arange(0, len(found), step, device=found.x.device), name)
 
 
 @dataclass(frozen=True)

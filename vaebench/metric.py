@@ -202,7 +202,7 @@ class Metric(ABC):
 
         Here, for want of a split; a metric with reasons of its own asks this first.
         """
-        absent = next((name for name in self.reads if name not in dataset.splits), None)
+        absent = next((name for name in self.reads if not dataset.has(name)), None)
         return None if absent is None else f"{dataset.name} has no split {absent!r}"
 
     @abstractmethod

@@ -81,8 +81,8 @@ def _seconds(job: Job, took: Mapping[tuple[str, str, str, int, str], float]) -> 
 
 
 def _work(job: Job) -> int:
-    splits = job.pair.dataset.splits
-    examples = sum(len(splits[metric.split]) for metric in job.metrics.values() if metric.split in splits)
+    data = job.pair.dataset
+    examples = sum(len(data.split(metric.split)) for metric in job.metrics.values() if data.has(metric.split))
     return job.pair.weights.stat().st_size * examples
 
 

@@ -198,3 +198,22 @@ def test_the_real_files_are_the_pinned_ones(module: str) -> None:
         assert split.x.dtype == torch.uint8
         assert int(split.x.sum()) / split.x.numel() / top == pytest.approx(mean, abs=6e-6)
         assert (None if split.y is None else split.y[:5].tolist()) == labels
+
+
+def test_a_thinned_split_is_every_nth_example() -> None:
+    dataset = SOURCES["digits"].load(Path())
+    whole, tenth = dataset.split("test"), dataset.split("test[::10]")
+    assert (tenth.name, len(tenth)) == ("test[::10]", 36)
+    assert torch.equal(tenth.x, whole.x[::10])
+    assert whole.y is not None
+    assert tenth.y is not None
+    assert torch.equal(tenth.y, whole.y[::10])
+    assert dataset.has("train[::7]")
+
+
+@pytest.mark.parametrize("name", ["valid[::2]", "test[::0]", "test[:5]", "test[::]", "[::2]"])
+def test_no_other_slices(name: str) -> None:
+    dataset = SOURCES["digits"].load(Path())
+    assert not dataset.has(name)
+    with pytest.raises(KeyError, match="has no split"):
+        dataset.split(name)

@@ -56,7 +56,7 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
     """UserError for a split that --set names and the dataset lacks; a split that a preset names gives skipped rows."""
     for name, metric in metrics.items():
         asked = any(change.startswith(f"{name}.split=") for change in changes)
-        if asked and metric.split not in dataset.splits:
+        if asked and not dataset.has(metric.split):
             raise UserError(f"--set {name}.split: {unknown('split', metric.split, dataset.splits)}")
 
 
@@ -73,7 +73,8 @@ def _check_splits(metrics: "Mapping[str, Metric]", changes: tuple[str, ...], dat
 @click.option("--metric", "metric", multiple=True, shell_complete=complete(lambda: plugins.names("metrics")),
               help="Only this metric; can be given again.  [default: all that apply]")  # fmt: skip
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper"]), default="standard", show_default=True)
-@click.option("--set", "changes", multiple=True, metavar="METRIC.FIELD=VALUE", help="Change a metric's parameter.")
+@click.option("--set", "changes", multiple=True, metavar="METRIC.FIELD=VALUE", help="Change a metric's parameter; "
+              "likelihood.split=test[::10] is every tenth image.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of all evaluation noise.")
 @options(data_option, device_option)
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32",

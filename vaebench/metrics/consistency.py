@@ -112,7 +112,7 @@ class Consistency(Metric):
 
     def _probe(self, dataset: Dataset, run: Run) -> LinearProbe | None:
         """The classifier of embeddings; None where the training split is absent or its labels are of one class."""
-        y = dataset.split(self.train).y if self.train in dataset.splits else None
+        y = dataset.split(self.train).y if dataset.has(self.train) else None
         if y is None or len(y[y >= 0].unique()) < 2:
             return None
         embedding = run.shared(Embedding(), dataset.split(self.train))["embedding"]
