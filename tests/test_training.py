@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vaebench import card as cards
-from vaebench import checkpoint, loading, plugins, training
+from vaebench import checkpoint, loading, plugins, schedule, training
 from vaebench.card import Card, Recipe
 from vaebench.data import Dataset, Source, Space, Split, fingerprint
 from vaebench.errors import UserError
@@ -217,23 +217,23 @@ def test_steps_are_those_of_the_optimiser(
 
 
 def test_order_is_a_permutation_of_seed_and_epoch() -> None:
-    orders = [training.order(seed, epoch, 50) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    orders = [schedule.order(seed, epoch, 50) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     assert all(sorted(permutation.tolist()) == list(range(50)) for permutation in orders)
     assert len({tuple(permutation.tolist()) for permutation in orders}) == 3
-    assert torch.equal(orders[0], training.order(0, 0, 50))
+    assert torch.equal(orders[0], schedule.order(0, 0, 50))
 
 
 def test_learning_rate_law(tmp_path: Path) -> None:
     constant = Recipe(epochs=1, learning_rate=0.1)
-    assert [training.learning_rate(constant, t, 8) for t in (0, 7)] == [0.1, 0.1]
+    assert [schedule.learning_rate(constant, t, 8) for t in (0, 7)] == [0.1, 0.1]
     warm = dataclasses.replace(constant, warmup_steps=4)
-    assert [training.learning_rate(warm, t, 8) for t in range(6)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    assert [schedule.learning_rate(warm, t, 8) for t in range(6)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
     both = dataclasses.replace(warm, schedule="cosine")
     for t in range(8):
         law = 0.1 * min(1, (t + 1) / 4) * 0.5 * (1 + math.cos(math.pi * t / 8))
-        assert training.learning_rate(both, t, 8) == pytest.approx(law, rel=1e-12)
+        assert schedule.learning_rate(both, t, 8) == pytest.approx(law, rel=1e-12)
     run(bits_card(dataclasses.replace(both, epochs=2, batch_size=10)), bits(40), tmp_path)
-    assert [line["learning_rate"] for line in log(tmp_path)] == [training.learning_rate(both, t, 8) for t in (3, 7)]
+    assert [line["learning_rate"] for line in log(tmp_path)] == [schedule.learning_rate(both, t, 8) for t in (3, 7)]
 
 
 def test_ema_law(tmp_path: Path, install: Install) -> None:
@@ -341,17 +341,17 @@ def test_validation_sees_the_same_pixels_and_noise_every_epoch(tmp_path: Path, i
 
 def test_splits() -> None:
     recipe = Recipe(epochs=1, batch_size=8, validation=10, seed=3)
-    train, valid = training.splits(recipe, bits(40))
+    train, valid = schedule.splits(recipe, bits(40))
     assert valid is not None
     assert (len(train), len(valid)) == (30, 10)
     both = torch.cat([train.x, valid.x]).tolist()
     assert sorted(both) == sorted(bits(40).split("train").x.tolist())
-    other = training.splits(dataclasses.replace(recipe, seed=4), bits(40))[1]
+    other = schedule.splits(dataclasses.replace(recipe, seed=4), bits(40))[1]
     assert other is not None
     assert not torch.equal(valid.x, other.x)
     official = bits(40, valid=7)
-    assert training.splits(recipe, official) == (official.split("train"), official.split("valid"))
-    assert training.splits(dataclasses.replace(recipe, validation=0), bits(40))[1] is None
+    assert schedule.splits(recipe, official) == (official.split("train"), official.split("valid"))
+    assert schedule.splits(dataclasses.replace(recipe, validation=0), bits(40))[1] is None
 
 
 @pytest.mark.parametrize(

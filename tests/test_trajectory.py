@@ -16,7 +16,7 @@ from click.testing import Result
 from safetensors.torch import load_file
 
 from vaebench import card as cards
-from vaebench import files, loading, plugins, training, trajectory
+from vaebench import files, loading, plugins, schedule, training, trajectory
 from vaebench.card import Card, Recipe
 from vaebench.data import Dataset, Source
 from vaebench.errors import DataError, UserError
@@ -87,7 +87,7 @@ def test_checkpoints_are_evenly_spaced() -> None:
 def test_the_index_says_what_was_kept(whole: Path) -> None:
     index = json.loads((whole / "tiny.trajectory" / "index.json").read_text())
     assert [entry["step"] for entry in index["checkpoints"]] == STEPS
-    rates, before = [training.learning_rate(RECIPE, t, 39) for t in range(39)], 0
+    rates, before = [schedule.learning_rate(RECIPE, t, 39) for t in range(39)], 0
     for entry in index["checkpoints"]:
         assert entry["learning_rate"] == rates[entry["step"] - 1]
         since = rates[before : entry["step"]]

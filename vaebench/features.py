@@ -17,8 +17,9 @@ from .checkpoint import Outputs, State
 from .data import Dataset
 from .errors import DataError, UserError
 from .networks.features import FeatureNet, Options
+from .schedule import learning_rate, order
 from .stages import eight_bit
-from .training import Report, learning_rate, order
+from .training import Report
 
 FAMILY = "classifier"
 OBJECTIVE = {"name": "cross-entropy"}

@@ -15,7 +15,7 @@ from click.testing import Result
 from torch import Tensor
 
 from vaebench import card as cards
-from vaebench import loading, training, trajectory
+from vaebench import loading, schedule, training, trajectory
 from vaebench.adapters.flat import Flat, Options
 from vaebench.card import Card, Recipe
 from vaebench.data import Batch, Dataset, Space, Split, fingerprint
@@ -218,7 +218,7 @@ def test_influences_are_the_weighted_sum_over_checkpoints(trained: Card, project
     own, asked = (tracin._some(split, 12) for split in (train, test))
     total, products = torch.zeros(150, dtype=torch.float64), torch.zeros(150, 24, dtype=torch.float64)
     weights = trained.weights_path()
-    rates = [training.learning_rate(cast(Recipe, trained.training), t, 320) for t in range(320)]
+    rates = [schedule.learning_rate(cast(Recipe, trained.training), t, 320) for t in range(320)]
     before = 0
     for checkpoint in trajectory.read(trajectory.beside(weights), trajectory.run_digest(weights)).checkpoints:
         checkpoint.load(one.model)

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 from torch.types import _size
 
-from ..functional import bernoulli, categorical
+from ..functional import bernoulli, categorical, logistic
 from . import noise
 
 _NONE = torch.Size()
@@ -120,35 +120,6 @@ class Categorical(Likelihood):
         return below.sum(3).to(torch.uint8)
 
 
-_FAR = 1e34  # from any x: where it is an end of a bin, that end has no mass beyond it
-_WIDE = 60.0  # a log-scale: from here on, where in the logistic a bin lies no longer depends on it
-
-
-def _log_discretised(x: Tensor, mean: Tensor, log_scale: Tensor, levels: int, upper: float) -> Tensor:
-    """log mass of the bin around x in [-1, 1] under a logistic whose tails belong to the outermost bins.
-
-    Bins are 2 / (levels - 1) wide; the lowest takes the lower tail, and every x > `upper` the upper tail. With the
-    ends l < h of a bin in units of the scale, w = h - l and s the sigmoid, without cancellation:
-
-        s(h) - s(l) = s(h) s(-l) (1 - exp(-w)),   log s(a) = min(a, 0) + log s(|a|),
-        1 - exp(-w) = 2 t / (1 + t) with t = tanh(w / 2),
-
-    so that one logarithm is left: on a CPU those that take care of small arguments cost tens of times as much. Beyond
-    a log-scale of 60, where w would underflow, log w falls by the rest and l and h stay as they are.
-
-    Source: Salimans et al. 2017 (PixelCNN++), equation 2.
-    """
-    half, narrow = 1.0 / (levels - 1), log_scale.clamp(max=_WIDE)
-    inverse = torch.exp(-narrow)
-    lowest, highest = x < -0.999, x > upper
-    low = ((x - half).masked_fill(lowest, -_FAR) - mean) * inverse
-    high = ((x + half).masked_fill(highest, _FAR) - mean) * inverse
-    tail = lowest | highest
-    t = torch.tanh(half * inverse + torch.zeros_like(x).masked_fill(tail, _FAR))
-    logarithm = (low.abs().sigmoid() * high.abs().sigmoid() * (2 * t / (1 + t))).log()
-    return logarithm + high.clamp(max=0) - low.clamp(min=0) - (log_scale - narrow) * (~tail)
-
-
 def _centre(x: Tensor, levels: int | None) -> Tensor:
     """Integers 0..levels-1 as numbers in [-1, 1]."""
     assert levels is not None
@@ -179,7 +150,7 @@ class DiscretisedLogistic(Likelihood):
 
     def log_prob(self, x: Tensor) -> Tensor:
         assert self.levels is not None
-        return _log_discretised(_centre(x, self.levels), *self._parameters(), self.levels, 0.999).flatten(2).sum(-1)
+        return logistic.log_mass(_centre(x, self.levels), *self._parameters(), self.levels, 0.999).flatten(2).sum(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -243,7 +214,7 @@ class DiscretisedLogisticMixture(Likelihood):
         weights, mean, log_scale, coefficient = self._parameters()
         centred = _centre(x, self.levels).expand(self.batch_shape + self.event_shape).unsqueeze(3)
         mean = self._chain(mean, coefficient, centred)
-        colours = _log_discretised(centred, mean, log_scale, self.levels, self.upper).sum(2)
+        colours = logistic.log_mass(centred, mean, log_scale, self.levels, self.upper).sum(2)
         return (weights + colours).logsumexp(2).flatten(2).sum(-1)
 
     @property
