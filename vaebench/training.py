@@ -65,10 +65,10 @@ def resolve(card: Card) -> Card:
     return resolved
 
 
-def _objective(card: Card) -> Objective:
+def build_objective(card: Card) -> Objective:
     """The card's objective, with the one that it wraps, if any."""
     kind, options = checkpoint.objective_options(card)
-    wrapped = [_objective(dataclasses.replace(card, objective=options.base))] if issubclass(kind, Wrapper) else []
+    wrapped = [build_objective(dataclasses.replace(card, objective=options.base))] if issubclass(kind, Wrapper) else []
     objective: Objective = kind(options, *wrapped)
     return objective
 
@@ -94,7 +94,7 @@ class _Session:
         self.steps = self.recipe.epochs * math.ceil(len(train) / self.recipe.batch_size)
         with _seeded(random.derive("weights", self.recipe.seed), device):
             self.model = loading.build_model(card, dataset.space).to(device)
-            self.objective = _objective(card)
+            self.objective = build_objective(card)
             self.objective.prepare(self.model, len(train))
             self.objective.to(device)
         self.average = None if self.recipe.ema is None else copy.deepcopy(self.model).requires_grad_(False)
