@@ -1,5 +1,8 @@
 """Memory that runs out means less at once, and never another number."""
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -103,3 +106,30 @@ def test_the_draws_that_fit_are_as_many_as_fit(fixed: int, each: int, budget: in
     assert 1 <= found <= 4096
     assert found == 1 or used(found) <= budget
     assert found == 4096 or used(found + 1) > budget
+
+
+FAULTS = """
+import resource, sys, torch
+from vaebench import memory
+
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    memory.keep_freed()
+
+def churn():
+    for _ in range(50):
+        torch.zeros(2**19).exp_().add_(torch.ones(2**19))
+
+churn()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+churn()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_used_again() -> None:
+    def faults(what: str) -> int:
+        return int(subprocess.run([sys.executable, "-c", FAULTS, what], check=True, capture_output=True).stdout)
+
+    assert faults("keep") < 100 < faults("default")

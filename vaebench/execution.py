@@ -41,6 +41,7 @@ class Pass(NamedTuple):
 
     def __call__(self, block: range, cut: int) -> tuple[Values, int]:
         """The values of the examples `block`, on the CPU, and the `cut` that was needed to have the memory."""
+        memory.keep_freed()
         return memory.backing_off(partial(self._values, block), cut, max(self.batch, self.rows or 1))
 
     def _values(self, block: range, cut: int) -> Values:

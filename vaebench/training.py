@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from . import checkpoint, loading, trajectory
+from . import checkpoint, loading, memory, trajectory
 from .card import Card
 from .checkpoint import Outputs, State
 from .data import Dataset, Split
@@ -243,6 +243,7 @@ def train(
     UserError, with the last finished epoch kept, where the loss, a gradient or the validation loss is not finite.
     Torch's global generators are left as they were.
     """
+    memory.keep_freed()
     card = resolve(card)
     outputs, digest = Outputs(out, card.name), checkpoint.digest(card, dataset)
     folder = trajectory.beside(outputs.weights)
