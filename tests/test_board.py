@@ -108,7 +108,14 @@ def distinct(found: list[Row]) -> list[Row]:
     return list({each.identity: each for each in found}.values())
 
 
-files_of_rows = st.lists(rows(), max_size=6).map(distinct)
+def at_once(found: list[Row], version: int) -> list[Row]:
+    """As one run gives them: no identity twice, one version."""
+    return distinct(
+        [each if each.origin == "published" else dataclasses.replace(each, metric_version=version) for each in found]
+    )
+
+
+files_of_rows = st.builds(at_once, st.lists(rows(), max_size=6), st.integers(1, 2))
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -195,12 +202,13 @@ def test_merge_laws(stored: list[Row], new: list[Row], shuffle: random.Random) -
     mixed = shuffle.sample(new, len(new))
     assert board.merge(shuffle.sample(stored, len(stored)), mixed) == merged  # the order within a write is nothing
     one_by_one = board.merge([], stored)
-    for each in mixed:
-        one_by_one = board.merge(one_by_one, [each])
-    assert one_by_one == merged  # nor how it is cut up
+    for run in {board._run(each): None for each in mixed}:
+        one_by_one = board.merge(one_by_one, [each for each in mixed if board._run(each) == run])
+    assert one_by_one == merged  # nor how its runs follow one another
     kept = {each.identity: each for each in merged}
-    assert set(kept) == {each.identity for each in stored + new}
+    assert set(kept) <= {each.identity for each in stored + new}
     for each in stored + new:
+        assert each.identity in kept or each.status != "ok"
         if each.status == "ok":  # nothing finished is lost to something unfinished
             other = kept[each.identity]
             assert other.status == "ok" or other.metric_version > each.metric_version
@@ -223,6 +231,19 @@ def test_merge_rules() -> None:
     assert board.merge([verified], [old]) == [verified]
     assert board.merge([old], [verified]) == [verified]
     assert board.merge([verified], [row(verified="refuted")])[0].verified == "refuted"
+
+
+@pytest.mark.parametrize("status", ["failed", "skipped"])
+def test_a_run_with_values_leaves_none_of_one_without(status: str) -> None:
+    """A failed run has a row for each column that there could be; one with values only those that there are."""
+    failed = [row(column=name, **(FAILED | {"status": status})) for name in ("nll", "bpd")]
+    assert board.merge(failed, [row()]) == [row()]
+    assert board.merge([row()], failed) == [row()]
+    refused = row(column="bpd", created="2027-01-01T00:00:00Z", **FAILED)
+    assert board.merge([], [row(), refused]) == [refused, row()]  # one column of a run may be refused
+    assert board.merge([refused, row()], [row(), refused]) == [refused, row()]
+    for apart in ({"seed": 1}, {"parameters": "{}"}, {"metric_version": 2}, {"data_fingerprint": "ee"}):
+        assert len(board.merge([row()], [dataclasses.replace(failed[1], **apart)])) == 2
 
 
 def test_new_weights_drop_measured_rows_only() -> None:

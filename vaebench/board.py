@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +27,14 @@ LOCK_SECONDS = 120.0  # how long another process may be writing; a write takes m
 
 
 def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """The rows of one model's file after `new` is written over `stored`, in file order.
+    """The rows of one model's file after `new`, of whole runs of metrics, is written over `stored`, in file order.
 
     A new row takes the place of one of its identity, unless that one has a later metric version, or is `ok` where the
     new one is not and weights, data and version are the same (nothing finished is lost), or differs only in
     `CIRCUMSTANCE` (then the new run has reproduced it) or in a verdict that the new row does not pass. Measured rows of
-    weights other than the new rows' are dropped: the model has changed. ValueError for two sets of weights, or two
-    different rows of one identity.
+    weights other than the new rows' are dropped: the model has changed. Rows without a value are left out where the
+    same run, done at another time, has values: one that fails has a row for every column that there could be.
+    ValueError for two sets of weights, or two different rows of one identity.
     """
     rows: dict[Identity, Row] = {}
     for candidate in new:
@@ -42,10 +43,35 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     weights = {candidate.weights_sha256 for candidate in rows.values() if candidate.origin == "measured"}
     if len(weights) > 1:
         raise ValueError(f"rows of {len(weights)} sets of weights at once for {next(iter(rows.values())).model}")
-    for old in stored:
-        if old.origin == "published" or not weights or old.weights_sha256 in weights:
-            rows[old.identity] = _winner(old, rows[old.identity]) if old.identity in rows else old
-    return [rows[identity] for identity in sorted(rows)]
+    kept = {
+        each.identity: each
+        for each in stored
+        if each.origin == "published" or not weights or each.weights_sha256 in weights
+    }
+    merged = _not_moot(kept, rows)
+    for identity, each in _not_moot(rows, kept).items():
+        merged[identity] = _winner(kept[identity], each) if identity in kept else each
+    return [merged[identity] for identity in sorted(merged)]
+
+
+def _not_moot(rows: Mapping[Identity, Row], others: Mapping[Identity, Row]) -> dict[Identity, Row]:
+    """`rows` without those that have no value and no counterpart in `others`, where the same run has values."""
+    latest = sorted(others.values(), key=lambda other: other.metric_version)
+    finished = {_run(other): other for other in latest if other.status == "ok"}
+
+    def moot(each: Row) -> bool:
+        other = None if each.status == "ok" else finished.get(_run(each))
+        if other is None or each.identity in others:
+            return False
+        return other.data_fingerprint == each.data_fingerprint and other.metric_version >= each.metric_version
+
+    return {identity: each for identity, each in rows.items() if not moot(each)}
+
+
+def _run(row: Row) -> tuple[str | int, ...]:
+    """What the rows of one run of a metric share of their identities."""
+    *place, _, seed = row.identity
+    return (*place, seed)
 
 
 def _winner(old: Row, new: Row) -> Row:
