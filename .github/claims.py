@@ -28,7 +28,7 @@ LATENT_TWINS = (
     ("factor-dpvae", "factor-vae"),
     ("info-dpvae", "info-vae"),
 )
-CONSISTENT = (("crvae-vae", "vae"), ("crvae-iwae", "iwae"), ("crvae-beta-vae", "beta-vae-h"))
+CONSISTENT = (("crvae-vae", "vae"), ("crvae-iwae", "iwae"), ("crvae-beta-vae", "beta-vae-h"), ("crvae-nvae", "nvae"))
 
 
 class Claim(NamedTuple):
@@ -66,7 +66,11 @@ CLAIMS = (
     Claim("The Hamiltonian VAE's bound is tighter: its ELBO is above that of the VAE of the same nets",
           "Caterini et al. 2018", "likelihood", "elbo", "higher", ("mnist",), (("hvae", "vae-silu"),)),
     Claim("Consistency regularisation lowers the KL between the posteriors of an image and of the moved image",
-          "Sinha & Dieng 2021 (CR-VAE)", "consistency", "consistency_small", "lower", ("digits", "mnist"), CONSISTENT),
+          "Sinha & Dieng 2021 (CR-VAE)", "consistency", "consistency_small", "lower", ("digits", "mnist"), CONSISTENT,
+          note="These models are trained with the weight 1e-3 that the paper's code defaults to, which does next to "
+          "nothing: `digits/crvae-vae` trained again with `strength` 0, 0.001, 0.1 and 1 in its card has 17.5, 17.5, "
+          "10.6 and 3.3 nats here, an NLL (K = 100) of 93.2, 93.2, 93.3 and 94.5, and a label that survives the move "
+          "for 71, 71, 73 and 79% of images. What lifts the KL above the VAE's is training on moved images."),
     Claim("Consistency regularisation does not lower the accuracy of a linear probe",
           "Sinha & Dieng 2021 (CR-VAE)", "probe", "probe_all", "higher", ("digits", "mnist"), CONSISTENT, loose=True),
     Claim("JL1-VAE's local MIG is above the beta-VAE's", "Rhodes & Lee 2021 (JL1-VAE), three-dots",
