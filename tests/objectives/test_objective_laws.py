@@ -148,7 +148,7 @@ def flat(prior: Any = "normal", seed: int = 0, **more: Any) -> Flat:
 
 def build_any(name: str) -> Objective:
     card = digits_card({"name": name, **SMALL[name]})
-    return training._objective(training.resolve(card))
+    return training.build_objective(training.resolve(card))
 
 
 @pytest.mark.parametrize("name", SMALL)
