@@ -157,7 +157,7 @@ def seeded(claim: Claim, dataset: str, name: str, repeats: Sequence[Compared]) -
 HEAD = """# Claims and measurements
 
 What papers claim of their methods, and what the models of this zoo say: small nets, trained once by one recipe each
-(three times where it says seeds), evaluated here. Every figure is a row of a board in this folder; this page is written
+(three times where it says seeds), evaluated here. Every figure in a table is a row of a board in this folder; this page is written
 from them by `python .github/claims.py`.
 
 Behind a value, ± is one standard error: over test images, over three sets of samples for Fréchet distances, over

@@ -220,6 +220,9 @@ def test_merge_rules() -> None:
     assert board.merge([old], [row(created="2027-01-01T00:00:00Z", seconds=9.0, peak_memory=1)]) == [old]
     assert board.merge([old], [row(**FAILED)]) == [old]
     assert board.merge([row(**FAILED)], [old]) == [old]
+    dirty, again = row(dirty=True), row(dirty=False, created="2027-01-01T00:00:00Z")
+    assert board.merge([dirty], [again]) == [again]  # the same value, of code that can be checked out
+    assert board.merge([again], [dirty]) == [again]
     newer = row(metric_version=2, **FAILED)
     assert board.merge([old], [newer]) == [newer]
     assert board.merge([newer], [old]) == [newer]

@@ -31,10 +31,11 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
     A new row takes the place of one of its identity, unless that one has a later metric version, or is `ok` where the
     new one is not and weights, data and version are the same (nothing finished is lost), or differs only in
-    `CIRCUMSTANCE` (then the new run has reproduced it) or in a verdict that the new row does not pass. Measured rows of
-    weights other than the new rows' are dropped: the model has changed. Rows without a value are left out where the
-    same run, done at another time, has values: one that fails has a row for every column that there could be.
-    ValueError for two sets of weights, or two different rows of one identity.
+    `CIRCUMSTANCE` (then the new run has reproduced it; a clean checkout's row still replaces a dirty one's) or in a
+    verdict that the new row does not pass. Measured rows of weights other than the new rows' are dropped: the model has
+    changed. Rows without a value are left out where the same run, done at another time, has values: one that fails has
+    a row for every column that there could be. ValueError for two sets of weights, or two different rows of one
+    identity.
     """
     rows: dict[Identity, Row] = {}
     for candidate in new:
@@ -48,14 +49,14 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
         for each in stored
         if each.origin == "published" or not weights or each.weights_sha256 in weights
     }
-    merged = _not_moot(kept, rows)
-    for identity, each in _not_moot(rows, kept).items():
+    merged = _without_moot(kept, rows)
+    for identity, each in _without_moot(rows, kept).items():
         merged[identity] = _winner(kept[identity], each) if identity in kept else each
     return [merged[identity] for identity in sorted(merged)]
 
 
-def _not_moot(rows: Mapping[Identity, Row], others: Mapping[Identity, Row]) -> dict[Identity, Row]:
-    """`rows` without those that have no value and no counterpart in `others`, where the same run has values."""
+def _without_moot(rows: Mapping[Identity, Row], others: Mapping[Identity, Row]) -> dict[Identity, Row]:
+    """`rows` less those that have no value and no counterpart in `others`, where the same run has values."""
     latest = sorted(others.values(), key=lambda other: other.metric_version)
     finished = {_run(other): other for other in latest if other.status == "ok"}
 
@@ -81,7 +82,8 @@ def _winner(old: Row, new: Row) -> Row:
         return old
     verified = old.verified if new.verified == "unverified" else new.verified
     aside = {name: getattr(old, name) for name in CIRCUMSTANCE} | {"verified": verified}
-    return old if dataclasses.replace(new, **aside) == old else new
+    reproduced = dataclasses.replace(new, **aside) == old
+    return old if reproduced and not (old.dirty and new.dirty is False) else new
 
 
 def encode(rows: Iterable[Row]) -> bytes:
