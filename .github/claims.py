@@ -157,8 +157,8 @@ def seeded(claim: Claim, dataset: str, name: str, repeats: Sequence[Compared]) -
 HEAD = """# Claims and measurements
 
 What papers claim of their methods, and what the models of this zoo say: small nets, trained once by one recipe each
-(three times where it says seeds), evaluated here. Every figure in a table is a row of a board in this folder; this page is written
-from them by `python .github/claims.py`.
+(three times where it says seeds), evaluated here. Every figure in a table is a row of a board in this folder; this page
+is written from them by `python .github/claims.py`.
 
 Behind a value, ± is one standard error: over test images, over three sets of samples for Fréchet distances, over
 trainings where it says seeds. The difference is the first less the second, of absolute values for gaps, with a 95%
