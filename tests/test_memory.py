@@ -1,5 +1,6 @@
 """Memory that runs out means less at once, and never another number."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -127,9 +128,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
 def test_freed_memory_is_used_again() -> None:
     def faults(what: str) -> int:
-        return int(subprocess.run([sys.executable, "-c", FAULTS, what], check=True, capture_output=True).stdout)
+        """Both start from a C library that gives all tensors back, where its own rule depends on what else lies about."""
+        env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+        found = subprocess.run([sys.executable, "-c", FAULTS, what], check=True, capture_output=True, env=env)
+        return int(found.stdout)
 
-    assert faults("keep") < 100 < faults("default")
+    kept, given_back = faults("keep"), faults("default")
+    if platform.libc_ver()[0] == "glibc":  # no other is told
+        assert kept < given_back / 10

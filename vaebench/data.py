@@ -113,10 +113,7 @@ class GroundTruth:
     render: Callable[[Tensor], Tensor]
 
 
-def _thinned(name: str) -> tuple[str, int]:
-    """("test", 10) of "test[::10]"; any other name and 1."""
-    found = re.fullmatch(r"(.+)\[::([1-9][0-9]*)\]", name)
-    return (found[1], int(found[2])) if found else (name, 1)
+_THINNED = re.compile(r"(.+)\[::([1-9][0-9]*)\]")
 
 
 @dataclass(frozen=True)
@@ -134,20 +131,20 @@ class Dataset:
 
     def has(self, name: str) -> bool:
         """Whether `split(name)` exists."""
-        return name in self.splits or _thinned(name)[0] in self.splits
+        thinned = _THINNED.fullmatch(name)
+        return (thinned[1] if thinned else name) in self.splits
 
     def split(self, name: str) -> Split:
         """The split `name`, or for "name[::n]" every n-th example of split `name`; KeyError names those that exist.
 
         Not the first few: some splits are in an order (the first half of MNIST's test images is the easier one).
         """
-        if name in self.splits:
-            return self.splits[name]
-        whole, step = _thinned(name)
-        if whole not in self.splits:
+        if not self.has(name):
             raise KeyError(f"dataset {self.name!r} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
-        found = self.splits[whole]
-        return found.part(torch.arange(0, len(found), step, device=found.x.device), name)
+        if (thinned := _THINNED.fullmatch(name)) is None:
+            return self.splits[name]
+        whole = self.splits[thinned[1]]
+        return whole.part(torch.arange(0, len(whole), int(thinned[2]), device=whole.x.device), name)
 
 
 @dataclass(frozen=True)
