@@ -130,7 +130,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_freed_memory_is_used_again() -> None:
     def faults(what: str) -> int:
-        """Both start from a C library that gives all tensors back, where its own rule depends on what else lies about."""
+        """From a start where all tensors are given back: the library's own rule depends on what else lies about."""
         env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
         found = subprocess.run([sys.executable, "-c", FAULTS, what], check=True, capture_output=True, env=env)
         return int(found.stdout)
