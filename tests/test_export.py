@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from board_rows import FAILED, PUBLISHED, row
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
-from test_board import FAILED, PUBLISHED, row
 
 from vaebench import board, export, ranking
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from board_rows import BASE, FAILED, PUBLISHED, row
 from click.testing import Result
-from test_board import BASE, FAILED, PUBLISHED, row
 
 from vaebench import board, values
 from vaebench.comparison import paired, pairs

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_board import FAILED, row
+from board_rows import FAILED, row
 
 from vaebench.rows import Row
 from vaebench.verification import Evidence, agreement, circumstances, judge
