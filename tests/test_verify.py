@@ -168,7 +168,9 @@ def test_what_cannot_be_verified_is_refused_in_one_line(
     refused(2, ("verify", "vea", "digits", "--leaderboards", measured), "unknown model 'vea'", "'vae'")
     refused(2, (*VERIFY, measured, "--metric", "likelihod"), "unknown metric 'likelihod'")
     refused(2, (*VERIFY, measured, "--seed", 0), "rows of seed 0 only; give another --seed")
-    refused(2, (*VERIFY, tmp_path / "none"), "unknown model 'vae'; known: none")
+    refused(
+        2, (*VERIFY, tmp_path / "none"), "holds no measured rows of digits; vaebench run --model vae", "--leaderboards"
+    )
     refused(2, (*VERIFY, measured, "--level", 0), "--level", "0")
     other = zoo_card.parent / "dpvae.toml"
     zoo_card.rename(other)

@@ -22,6 +22,11 @@ def stored_rows(leaderboards: Path, model: str, dataset: str, metric: str | None
     from .. import board
 
     every = [row for row in board.read(leaderboards, dataset) if row.origin == "measured"]
+    if not every:
+        raise UserError(
+            f"{leaderboards} holds no measured rows of {dataset}; vaebench run --model {model} --dataset {dataset}, "
+            "or give the folder that does by --leaderboards"
+        )
     rows = [row for row in every if row.model == model]
     if not rows:
         raise UserError(
