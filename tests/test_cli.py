@@ -217,7 +217,7 @@ def test_a_user_s_own_model_is_trained_and_evaluated_from_any_folder(
     trained = _json(vaebench("train", "--card", write_card(), "--out", out, "--json"))
     assert trained["card"] == str(out / "mine.toml")
     assert {path.name for path in out.iterdir()} == {"mine.toml", "mine.safetensors", "mine.log.jsonl"}
-    more = ("--set", "likelihood.samples=10", "--leaderboards", boards, "--json")
+    more = ("--metric", "likelihood", "--set", "likelihood.samples=10", "--leaderboards", boards, "--json")
     by_card = _json(vaebench("run", "--card", out / "mine.toml", *more))
     assert {(row["model"], row["dataset"]) for row in by_card} == {("mine", "digits")}
     recipe = write_card(folder=tmp_path / "elsewhere")  # says nothing of weights

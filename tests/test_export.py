@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from board_rows import FAILED, PUBLISHED, row
 from click.testing import Result
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vaebench import board, export, ranking
@@ -37,9 +37,10 @@ def parsed(text: str) -> Any:
             return items, at
         found: dict[str, Any] = {}
         while at < len(lines) and lines[at][0] == indent and not lines[at][1].startswith("- "):
-            matched = re.fullmatch(r"([\w-]+):(?: (.+))?", lines[at][1])
+            matched = re.fullmatch(r"(\"?[\w-]+\"?):(?: (.+))?", lines[at][1])
             assert matched, lines[at]
-            key, scalar = matched[1], matched[2]
+            key, scalar = matched[1].strip('"'), matched[2]
+            assert (key in export.RESERVED) == (key != matched[1])
             assert key not in found
             at += 1
             if scalar is None:
@@ -77,6 +78,7 @@ maps = st.recursive(
 
 
 @given(maps)
+@example({"on": False, "k": {"null": 1, "n": 2}})
 def test_yaml_holds_what_it_was_given(value: dict[str, Any]) -> None:
     text = export.to_yaml(value)
     assert parsed(text) == without_nulls(value)

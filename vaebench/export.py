@@ -12,6 +12,7 @@ from .ranking import to_json
 from .rows import Row
 
 TASK = {"type": "unconditional-image-generation", "name": "Density modelling by a variational auto-encoder"}
+RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # words that are no text in YAML 1.1
 
 
 def json_lines(rows: Iterable[Row]) -> str:
@@ -73,8 +74,8 @@ def _metric(row: Row) -> dict[str, Any]:
 def to_yaml(value: Mapping[str, Any], indent: int = 0) -> str:
     """Nested mappings, lists of mappings and scalars as YAML in block style; null entries are left out."""
     lines = []
-    for key, entry in value.items():
-        pad = "  " * indent
+    for name, entry in value.items():
+        key, pad = f'"{name}"' if name in RESERVED else name, "  " * indent
         if isinstance(entry, Mapping):
             text = to_yaml(entry, indent + 1)
             lines.append(f"{pad}{key}:\n{text}" if text else f"{pad}{key}: {{}}\n")
