@@ -3,6 +3,7 @@
 python .github/claims.py
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -88,9 +89,15 @@ class Compared(NamedTuple):
     exact: bool
 
 
+@functools.cache
+def board_of(dataset: str) -> list[Row]:
+    """The rows of a board, read once."""
+    return board.read(BOARDS, dataset)
+
+
 def compare(claim: Claim, dataset: str, pair: tuple[str, str]) -> Compared | None:
     """The last comparable rows of `pair` (standard comes after quick), None where the board has none."""
-    rows = [row for row in board.read(BOARDS, dataset) if (row.metric, row.column) == (claim.metric, claim.column)]
+    rows = [row for row in board_of(dataset) if (row.metric, row.column) == (claim.metric, claim.column)]
     try:
         first, second = comparison.pairs(*([row for row in rows if row.model == model] for model in pair))[-1]
     except UserError:
