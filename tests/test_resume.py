@@ -197,7 +197,7 @@ def test_two_runs_at_once_keep_the_rows_of_both(quick: Args, boards: Path) -> No
 def test_killed_training_gives_the_weights_of_one_that_was_not(
     write_card: Callable[..., Path], vaebench: Invoke, tmp_path: Path
 ) -> None:
-    card = write_card(changes={"training.epochs": "40"})
+    card = write_card(changes={"training.epochs": "16"})
     assert vaebench("train", "--card", card, "--out", tmp_path / "whole").exit_code == 0
     out = tmp_path / "killed"
     moments = random.Random(1)

@@ -251,15 +251,15 @@ def test_readjusting_follows_the_priors_samples_and_leaves_the_network() -> None
     network = made("res_mbconv")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     found = readjusted(network, Readjust(200, 8, 0.7))
-    again, warm = readjusted(network, Readjust(200, 8, 0.7)), readjusted(network, Readjust(200, 8, 1.0))
+    one, again, warm = (readjusted(network, Readjust(10, 8, t)).state_dict() for t in (0.7, 0.7, 1.0))
     assert all(tensor.equal(before[name]) for name, tensor in network.state_dict().items())
     assert not any(module.training for module in found.modules())
-    moved, state = found.state_dict(), again.state_dict()
-    assert all(tensor.equal(state[name]) for name, tensor in moved.items())
+    assert all(tensor.equal(again[name]) for name, tensor in one.items())
+    moved = found.state_dict()
     changed = {name for name, tensor in moved.items() if not tensor.equal(before[name])}
     decoder = [n for n in before if "running" in n and n.startswith(("dec_tower", "post_process"))]
     assert changed == {*decoder, *(n.replace("running_mean", "num_batches_tracked") for n in decoder if "mean" in n)}
-    assert not warm.state_dict()[decoder[-1]].equal(moved[decoder[-1]])
+    assert not warm[decoder[-1]].equal(one[decoder[-1]])
     # with the new statistics, the prior's samples are normalised: mean 0, variance 1 before scale and shift
     first = next(m for m in found.dec_tower.modules() if isinstance(m, Inverted)).conv[0].bn
     seen: list[Tensor] = []
