@@ -34,7 +34,7 @@ def refusal(space: Space) -> str | None:
 def draw(x: Tensor, transform: Transform, flip: Flip) -> tuple[Move, Tensor]:
     """A random move of each of x (B, C, H, W), uniform within `RANGES`, and uniform noise like x to round it by.
 
-    A flip has probability 1/2. Source: the small and large sets of Sinha & Dieng 2021 (PROTOCOLS 2(c)).
+    A flip has probability 1/2. Source: the small and large sets of Sinha & Dieng 2021 (CR-VAE).
     """
     degrees, shift, change = RANGES[transform]
     like = torch.empty((), device=x.device)

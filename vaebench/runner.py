@@ -29,7 +29,7 @@ Outcome = Literal["ok", "skipped", "failed"]
 
 
 def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
-    """What must be equal for two rows to be ranked together (PROTOCOLS decision 2), as sorted JSON."""
+    """What must be equal for two rows to be ranked together, as sorted JSON."""
     space = dataset.space
     dynamic = any(split.binarise for split in dataset.splits.values())
     protocol: dict[str, Any] = {

@@ -48,7 +48,7 @@ class SampleQuality(Metric, ABC):
     limit and samples 50,000. Batch norm uses its running statistics. The low-posterior columns (of several latent
     groups, ranked by the first) exist where q(z|x) is a diagonal Gaussian, and are left out elsewhere: q(z) has no
     density at hand there. A sample that is NaN or out of range, or a set of equal samples, fails the metric.
-    Source: PROTOCOLS decisions 8 and 9; Heusel et al. 2017; Bhalodia et al. 2020 (dpVAE), section 4.2.
+    Source: Heusel et al. 2017; Bhalodia et al. 2020 (dpVAE), section 4.2.
     """
 
     reference: str = "train"

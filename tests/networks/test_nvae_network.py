@@ -13,7 +13,7 @@ from vaebench.networks.nvae_cells import ARCHS, PLACES, Conv, Inverted, operatio
 from vaebench.networks.nvae_evaluation import Readjust, fold, readjusted
 from vaebench.networks.nvae_flow import FlowPair, Shift
 
-PUBLISHED = {  # PROTOCOLS 1c; then side, outputs and colours; then the counts of 1d
+PUBLISHED = {  # as published; then side, outputs and colours; then the counts of the release
     "mnist": (
         Architecture(channels=32, scales=2, groups=10, adaptive=True, blocks=2, pre_cells=3, post_cells=3),
         (1, 32, 1),
@@ -56,7 +56,7 @@ def test_published_configurations_have_the_releases_counts(name: str) -> None:
 
 
 def test_towers_have_the_releases_order() -> None:
-    """PROTOCOLS 1d: lengths of towers, and where they halve and double."""
+    """Lengths of towers, and where they halve and double."""
     for name, lengths, downs, ups in (
         ("mnist", (45, 44), [30], [13]),
         ("cifar10", (89, 88), [], []),

@@ -100,7 +100,7 @@ class Hamiltonian(LatentVariableModel):
     and their mean is unbiased for p(x); with K = 0 they are the flat VAE's. Two groups of latents (S, B, L), nats.
     U reads the decoder, which therefore also shapes q, but belongs to p.
 
-    Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328), section 3 and algorithm 1; PROTOCOLS 5.
+    Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328), section 3 and algorithm 1.
     """
 
     def __init__(self, space: Space, options: Options) -> None:

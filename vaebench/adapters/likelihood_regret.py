@@ -36,7 +36,7 @@ class LikelihoodRegret(FactoredModel):
     The nets see 32x32 images of 256 levels and nothing else (ValueError). The release resizes the images of 28x28 sets;
     resizing changes the data, and so is a dataset's business and not a model's: a dataset plug-in of 32x32 images.
 
-    Source: Xiao, Yan & Amit 2020 (Likelihood Regret, arXiv 2003.02977); PROTOCOLS 4.1.
+    Source: Xiao, Yan & Amit 2020 (Likelihood Regret, arXiv 2003.02977).
     """
 
     def __init__(self, space: Space, options: Options) -> None:

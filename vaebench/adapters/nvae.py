@@ -62,7 +62,7 @@ class NVAE(HierarchicalModel):
     for a batch of images, however many draws are asked for and in however many calls.
 
     The gaussian likelihood is the release's: a soft-clamped normal on x in [-1, 1].
-    Source: Vahdat & Kautz 2020 (arXiv 2007.03898); PROTOCOLS 1.
+    Source: Vahdat & Kautz 2020 (arXiv 2007.03898).
     """
 
     def __init__(self, space: Space, options: Options) -> None:

@@ -22,7 +22,8 @@ Potential = Callable[[Tensor], Tensor]
 def quadratic_cooling(temperature: Tensor, steps: int) -> Tensor:
     """log alpha_k for k = 1..K, (K,), with alpha_k^2 = T_k / T_{k-1} and T_k = (1 - T_0) k^2 / K^2 + T_0.
 
-    `temperature` is T_0 > 0 (a scalar). T_K = 1, so that prod_k alpha_k^2 = 1 / T_0. Source: PROTOCOLS 5(a).
+    `temperature` is T_0 > 0 (a scalar). T_K = 1, so that prod_k alpha_k^2 = 1 / T_0.
+    Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328), section 3.
     """
     fraction = (torch.arange(steps + 1, dtype=temperature.dtype, device=temperature.device) / steps).square()
     return 0.5 * ((1 - temperature) * fraction + temperature).log().diff()

@@ -1,6 +1,6 @@
 """The official Likelihood Regret release: netE_pixel.pth and netG_pixel.pth, two plain state dicts.
 
-Source: Xiao, Yan & Amit 2020; PROTOCOLS 4.1(b).
+Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977).
 """
 
 from pathlib import Path

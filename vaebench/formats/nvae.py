@@ -1,6 +1,6 @@
 """The checkpoint of an official NVAE training run: checkpoint.pt, with its state dict, arguments and optimiser.
 
-Source: PROTOCOLS 1b and 1d.
+Source: Vahdat & Kautz 2020 (arXiv 2007.03898), whose release wrote them.
 """
 
 import argparse

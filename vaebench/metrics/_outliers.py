@@ -22,7 +22,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "svhn": ("cifar10",),
     "digits": ("inverted", "rotated", "noise"),
 }
-"""PROTOCOLS decision 10: a dataset, and what is foreign to it. Those of `MADE` need no other dataset."""
+"""A dataset, and what is foreign to it. Those of `MADE` need no other dataset."""
 NAMES = (*GREY, "svhn", "celeba64", "cifar10", "inverted", "rotated")
 MADE = ("constant", "noise", "inverted", "rotated")
 

@@ -73,7 +73,7 @@ class Consistency(Metric):
     `probe` with all training examples; without labels it is left out. A posterior that ignores x has KL 0 and agreement
     1: read both beside the mutual information. Standard errors are over images, whose values are kept beside the rows;
     an agreement's is at least the Wilson interval's over all moves.
-    Source: PROTOCOLS decision 14; Sinha & Dieng 2021 (CR-VAE).
+    Source: Sinha & Dieng 2021 (CR-VAE).
     """
 
     train: str = "train"

@@ -76,7 +76,7 @@ class Disentanglement(Metric):
     there; of dci_* over its repeats; of the two scores over test votes, the classifier kept; of local_* over centres.
     On `three-dots` the discs are alike, so that no code can tell which is which: its global scores are near 0 for any
     model, and only the local ones can be high. `mig_chen` needs a diagonal Gaussian q(z|x).
-    Source: PROTOCOLS decision 13; constants of disentanglement_lib (Locatello et al. 2019); Rhodes & Lee 2021.
+    Source: constants of disentanglement_lib (Locatello et al. 2019); Rhodes & Lee 2021.
     """
 
     points: int = 10_000

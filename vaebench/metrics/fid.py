@@ -15,8 +15,8 @@ class Fid(SampleQuality):
 
     A single channel is repeated three times. `release` is how the SHA-256 of the weights begins: with others than the
     released ones the distance is not FID, and the row says so. `arithmetic` "bfloat16" is that of Inception's
-    convolutions: faster, and a protocol of its own (its effect: tests/benchmarks). Source: PROTOCOLS 9.3 and 9.4;
-    Heusel et al. 2017.
+    convolutions: faster, and a protocol of its own (its effect: tests/benchmarks). Source: Heusel et al.
+    2017.
     """
 
     release: str = inception.RELEASE

@@ -40,7 +40,7 @@ class Gallery(Metric):
 
     The last two are left out where latents are not one vector, and show decoder means; `decode` is of the others, and
     "auto" is fid's. A sample that is NaN or out of range, or a set of equal samples or reconstructions, fails the
-    metric. Source: Bhalodia et al. 2020 (dpVAE), section 4; PROTOCOLS decision 8.
+    metric. Source: Bhalodia et al. 2020 (dpVAE), section 4.
     """
 
     reference: str = "train"

@@ -27,7 +27,7 @@ class Information(Metric):
     KL(q(z) || prod_l q(z_l)) + sum_l KL(q(z_l) || p(z_l)), whose terms are the curve. Expectations over q(z)
     are means over `draws` draws, spread evenly over the split.
     `active_units_burda` takes the first `burda` training images. Of several latent groups, the first.
-    Source: PROTOCOLS decision 12; Hoffman & Johnson 2016; Chen et al. 2018, equation 2.
+    Source: Hoffman & Johnson 2016; Chen et al. 2018, equation 2.
     """
 
     draws: int = 10_000

@@ -50,7 +50,7 @@ class LatentGap(Metric):
     `functional.leakage`, for z ~ q(z); the scalar columns at the threshold that 1% of the base density lies below, the
     curves at thresholds shared by all models of one latent size. Of several latent groups, the first. Where q(z|x) is
     no diagonal Gaussian, q(z) has no density at hand and only `skl_knn` and `leaked` are measured.
-    Source: PROTOCOLS decisions 6 and 7; Bhalodia et al. 2020 (dpVAE), equation 6; Perez-Cruz 2008, equation 14.
+    Source: Bhalodia et al. 2020 (dpVAE), equation 6; Perez-Cruz 2008, equation 14.
     """
 
     split: str = "train"

@@ -42,7 +42,7 @@ def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, 
 @final
 @dataclass(frozen=True)
 class Likelihood(Metric):
-    """-L_K on `split` with exactly `samples` = K draws of q(z|x) per image; PROTOCOLS decision 5.
+    """-L_K on `split` with exactly `samples` = K draws of q(z|x) per image.
 
     A dynamically binarised split is read `repeats` times and each image's values averaged; standard errors are over
     images. bits/dim = nats / (D ln 2), only for masses. Each image's NLL and ELBO are kept beside the rows.

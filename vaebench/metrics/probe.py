@@ -51,7 +51,7 @@ class Probe(Metric):
     Standard errors are as in `accuracy`: value +- 1.96 stderr is as wide as the Wilson interval. The embedding of a
     hierarchical model joins all groups; `probe_top_group` is its first group's mean alone, all training examples.
     Whether each test image was classified rightly with all training examples is kept beside the rows.
-    Source: PROTOCOLS decision 11; Locatello et al. 2019 (disentanglement_lib) for the sizes.
+    Source: Locatello et al. 2019 (disentanglement_lib) for the sizes.
     """
 
     train: str = "train"

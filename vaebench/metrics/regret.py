@@ -174,7 +174,7 @@ class Regret(Metric):
     out. `regret` alone is the mean over the dataset's own images. The score of each image is kept beside the rows.
 
     Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977); Serra et al. 2020 (arXiv 1909.11480); Ren et al. 2019
-    (arXiv 1906.02845); PROTOCOLS decision 10.
+    (arXiv 1906.02845).
     """
 
     images: int = 500

@@ -102,7 +102,7 @@ class Tracin(Metric):
       (most negative) of `queries` examples of `queried` that have their label. Absent without labels.
     * self_influence_r2: R^2 between self-influence and -ELBO, foreign examples left out.
 
-    Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4; PROTOCOLS decision 17.
+    Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4.
     """
 
     split: str = "train"

@@ -29,7 +29,7 @@ class Encoder(nn.Module):
     `main.pyramid:{b}:batchnorm.*`, `conv1.*`, `conv2.*`. That both nets use ReLU was found from official weights: their
     running statistics and scores are met with it, and missed with LeakyReLU(0.2).
 
-    Source: Xiao, Yan & Amit 2020; PROTOCOLS 4.1.
+    Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977).
     """
 
     def __init__(self, colours: int, latent: int, width: int) -> None:
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
     State: `main.initial:{a}-{b}:convt.weight`, `main.initial:{b}:batchnorm.*`, `main.pyramid:{a}-{b}:convt.weight`,
     `main.pyramid:{b}:batchnorm.*`, `main.final:{width}-{C}:convt.weight`.
 
-    Source: Xiao, Yan & Amit 2020; PROTOCOLS 4.1.
+    Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977).
     """
 
     def __init__(self, colours: int, latent: int, width: int) -> None:

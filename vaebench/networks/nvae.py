@@ -1,7 +1,6 @@
 """NVAE's network: a bottom-up tower of features, and a top-down tower whose state each latent group reads and moves.
 
-Names of modules are those of the release's state dict. Source: Vahdat & Kautz 2020 (arXiv 2007.03898), figure 2;
-PROTOCOLS 1c and 1d.
+Names of modules are those of the release's state dict. Source: Vahdat & Kautz 2020 (arXiv 2007.03898), figure 2.
 """
 
 import math
@@ -23,7 +22,7 @@ INFERENCE = ("stem", "pre_process", "enc_tower", "enc0", "enc_sampler", "nf_cell
 
 @dataclass(frozen=True)
 class Architecture:
-    """The network's shape: see PROTOCOLS 1c for the published ones.
+    """The network's shape.
 
     `groups` are the latent groups of the highest resolution; each scale below it has as many, or with `adaptive` half
     of those above, at least `min_groups`. `latent` is the channels of a group; `encoder_cells` and `decoder_cells` are
@@ -91,7 +90,8 @@ class Architecture:
 def soft_normal(raw: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Mean and log-variance of the soft-clamped normal of `raw`, whose last axis but two holds means, then log s.
 
-    mean = 5 tanh(m / 5), sigma = (exp(5 tanh(l / 5)) + 0.01) temperature. Source: PROTOCOLS 1d, "Distributions".
+    mean = 5 tanh(m / 5), sigma = (exp(5 tanh(l / 5)) + 0.01) temperature, as the
+    release has it.
     """
     mean, log_scale = (CLAMP * torch.tanh(_precise(raw) / CLAMP)).chunk(2, dim=-3)
     return mean, 2 * (log_scale.exp() + SMALLEST_SCALE).log() + 2 * math.log(temperature)

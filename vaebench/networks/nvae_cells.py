@@ -1,7 +1,7 @@
 """The cells of NVAE: weight-normalised convolutions, residual cells, squeeze-and-excitation.
 
 Names of modules are those of the release's state dict. Source: Vahdat & Kautz 2020 (arXiv 2007.03898), sections 3.1 to
-3.3; PROTOCOLS 1d.
+3.3.
 """
 
 import re

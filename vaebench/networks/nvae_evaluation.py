@@ -112,7 +112,8 @@ def readjusted(network: Network, how: Readjust) -> Network:
     """A copy of `network`, in evaluation mode, with the same parameters, whose batch norm follows the prior's samples.
 
     Running statistics go on from those of `network` through `how.passes` passes in training mode: draws of the prior
-    from a fixed seed, decoded. `network` stays as it was. Source: PROTOCOLS 1f.
+    from a fixed seed, decoded. `network` stays as it was.
+    Source: Vahdat & Kautz 2020 (arXiv 2007.03898).
     """
     clone = _own_statistics(network)
     assert isinstance(clone, Network)

@@ -1,6 +1,6 @@
 """NVAE's flow: volume-preserving autoregressive shifts of a group's latents, by masked convolutions.
 
-Source: Vahdat & Kautz 2020 (arXiv 2007.03898), section 3.4; PROTOCOLS 1d.
+Source: Vahdat & Kautz 2020 (arXiv 2007.03898), section 3.4.
 """
 
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ class Options:
 def alpha(groups_per_scale: Sequence[int]) -> Tensor:
     """The weight of each group's rate, (G,), from the lowest resolution: (2^i)^2 / groups of scale i, smallest 1.
 
-    Source: PROTOCOLS 1a.
+    Source: Vahdat & Kautz 2020, appendix A.
     """
     weights = torch.tensor([4.0**i / count for i, count in enumerate(groups_per_scale) for _ in range(count)])
     return weights / weights.min()
@@ -52,7 +52,7 @@ def alpha(groups_per_scale: Sequence[int]) -> Tensor:
 def balance(rates: Tensor, weights: Tensor) -> Tensor:
     """gamma (G,), of mean 1, from `rates` (G, B) and `weights` alpha (G,): (E|KL_g| + 0.01) sum_j (...) / alpha_g.
 
-    No gradient goes through it. Source: Vahdat & Kautz 2020, appendix A; PROTOCOLS 1a.
+    No gradient goes through it. Source: Vahdat & Kautz 2020, appendix A.
     """
     size = rates.detach().abs().mean(1) + FLOOR
     raw = size * size.sum() / weights.to(size)
@@ -66,7 +66,7 @@ class Nvae(Objective):
     beta < 1, else 1. W is each convolution's effective weight, out x rest, and sigma_max follows by power iteration
     (4 rounds a step, 40 before the first), whose vectors are saved and resumed. In evaluation mode the loss is the
     negative ELBO. UserError for a model without groups.
-    Source: Vahdat & Kautz 2020 (arXiv 2007.03898), sections 3.2 and 4, appendix A; PROTOCOLS 1a.
+    Source: Vahdat & Kautz 2020 (arXiv 2007.03898), sections 3.2 and 4, appendix A.
     """
 
     def __init__(self, options: Options) -> None:
