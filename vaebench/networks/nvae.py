@@ -90,8 +90,7 @@ class Architecture:
 def soft_normal(raw: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Mean and log-variance of the soft-clamped normal of `raw`, whose last axis but two holds means, then log s.
 
-    mean = 5 tanh(m / 5), sigma = (exp(5 tanh(l / 5)) + 0.01) temperature, as the
-    release has it.
+    mean = 5 tanh(m / 5), sigma = (exp(5 tanh(l / 5)) + 0.01) temperature, as the release has it.
     """
     mean, log_scale = (CLAMP * torch.tanh(_precise(raw) / CLAMP)).chunk(2, dim=-3)
     return mean, 2 * (log_scale.exp() + SMALLEST_SCALE).log() + 2 * math.log(temperature)
