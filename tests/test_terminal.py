@@ -6,11 +6,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from board_rows import row
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from vaebench import terminal
+from vaebench import ranking, terminal
 from vaebench.rows import Row
 
 ROW = Row(
@@ -142,3 +143,23 @@ def test_what_is_said_in_a_sweep_names_the_pair(capsys: pytest.CaptureFixture[st
         bar.pair("vae on mnist", 1, 2)
         bar.warn("hear")
     assert capsys.readouterr().err == ("vae on digits: likelihood failed: RuntimeError: boom\nvae on mnist: hear\n")
+
+
+def test_a_board_too_wide_for_the_screen_goes_on_below_and_breaks_no_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        row(model=model, column=f"auroc_ratio_of_{name}", unit="fraction", value=0.5, stderr=0.25)
+        for model in ("vae", "a-model-of-a-longer-name")
+        for name in "abcdefghijkl"
+    ]
+    (group,) = ranking.table(rows)
+    terminal.print_group(group)
+    said = capsys.readouterr().out
+    title, *lines = said.splitlines()
+    assert title.startswith("digits · likelihood")
+    lines = [line for line in lines if line[0] in "┏┃┡│└"]
+    assert max(map(len, lines)) <= terminal.WIDTH
+    assert said.count("auroc_ratio_of_") == 12
+    assert said.count("0.50 ± 0.25") == 24
+    tables = sum(line[0] == "┏" for line in lines)
+    assert tables == 2
+    assert sum(line.startswith("│ a-model-of-a-longer-name │    0 │ ") for line in lines) == tables

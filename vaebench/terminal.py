@@ -2,11 +2,13 @@
 
 import json
 import sys
+import textwrap
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -50,14 +52,46 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """A table on stdout; headings that begin with `>` are of numbers and stand right."""
-    table = Table(title=None if title is None else Text(title), title_justify="left", title_style="bold")
-    for heading in headings:
-        table.add_column(Text(heading.removeprefix(">")), justify="right" if heading.startswith(">") else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    _stdout().print(table)
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, leading: int | None = None
+) -> None:
+    """A table on stdout; headings that begin with `>` are of numbers and stand right.
+
+    With `leading`, what is too wide goes on in further tables, each with the first `leading` columns, and no cell of
+    theirs is broken.
+    """
+    console, lines = _stdout(), [list(row) for row in rows]
+    names = [heading.removeprefix(">") for heading in headings]
+    parts = [list(range(len(names)))]
+    if leading is not None:
+        widths = [
+            max(map(cell_len, [*name.split(), *(line[column] for line in lines)])) for column, name in enumerate(names)
+        ]
+        names = [textwrap.fill(*named, break_long_words=False) for named in zip(names, widths, strict=True)]
+        parts = list(_side_by_side(widths, leading, console.width))
+    if title is not None:
+        console.print(Text(title, style="bold"))
+    for columns in parts:
+        table = Table()
+        for column in columns:
+            table.add_column(Text(names[column]), justify="right" if headings[column].startswith(">") else "left")
+        for line in lines:
+            table.add_row(*(Text(line[column]) for column in columns))
+        console.print(table)
+
+
+def _side_by_side(widths: Sequence[int], leading: int, width: int) -> Iterator[list[int]]:
+    """The columns of each table: the first `leading`, and at least one of the others."""
+    room = width - 1 - sum(each + 3 for each in widths[:leading])  # with a cell go two blanks and a line
+    first = list(range(leading))
+    columns, left = first.copy(), room
+    for column in range(leading, len(widths)):
+        if len(columns) > leading and widths[column] + 3 > left:
+            yield columns
+            columns, left = first.copy(), room
+        columns.append(column)
+        left -= widths[column] + 3
+    yield columns
 
 
 def number(value: float, stderr: float | None) -> str:
@@ -113,7 +147,7 @@ def print_group(group: Group) -> None:
             value += " refuted" if row is not None and row.verified == "refuted" else ""
             cells.append(f"{rank}. {value}" if rank is not None else value)
         lines.append([*cells, line.source or ""] if published else cells)
-    print_table([*headings, "source"] if published else headings, lines, title)
+    print_table([*headings, "source"] if published else headings, lines, title, leading=1 if published else 2)
 
 
 def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
