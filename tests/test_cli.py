@@ -87,14 +87,27 @@ def test_help_and_ls_import_no_torch_and_are_quick(args: tuple[str, ...]) -> Non
     assert min(seconds) < 2.0, seconds  # 0.5 s on a machine that does nothing else
 
 
-@pytest.mark.parametrize("args", [("ls", "datasets"), ("ls", "datasets", "--json"), ("--help",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("ls", "datasets"),
+        ("ls", "datasets", "--json"),
+        ("--help",),
+        ("board", "csv", "two-moons"),
+        ("export", "vae", "two-moons"),
+        ("export", "vae", "two-moons", "--format", "jsonl"),
+    ],
+    ids=" ".join,
+)
 def test_a_closed_stdout_is_no_error(args: tuple[str, ...]) -> None:
     read, write = os.pipe()
     os.close(read)
     script = "from vaebench.cli import main; main()"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        [sys.executable, "-c", script, *args], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False
-    )
+        [sys.executable, "-c", script, *args], stdout=write, stderr=subprocess.PIPE, env=buffered, timeout=60,
+        check=False,
+    )  # fmt: skip
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, final
 
+import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
@@ -49,7 +50,7 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """`value` on stdout as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    click.echo(json.dumps(value, indent=2))
 
 
 def print_table(

@@ -1,7 +1,6 @@
 """vaebench board."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,7 +151,7 @@ def board_csv(
     from .. import ranking
 
     rows = _choose(dataset, leaderboards, metric, protocol, {"origin": origin, "verified": verified})
-    sys.stdout.write(ranking.to_csv(rows))
+    click.echo(ranking.to_csv(rows), nl=False)
 
 
 @board.command("diff")

@@ -1,6 +1,5 @@
 """vaebench export."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -43,7 +42,7 @@ def export(
         if as_json:
             terminal.print_json(ranking.to_json(rows))
         else:
-            sys.stdout.write(export.json_lines(rows))
+            click.echo(export.json_lines(rows), nl=False)
         return
     rows = [row for row in rows if row.status == "ok" and row.verified != "refuted"]
     if not rows:
@@ -52,4 +51,4 @@ def export(
     if as_json:
         terminal.print_json(content)
     else:
-        sys.stdout.write(export.to_yaml(content))
+        click.echo(export.to_yaml(content), nl=False)
