@@ -14,13 +14,7 @@ from rich.console import Console
 from vaebench import ranking, terminal
 from vaebench.rows import Row
 
-ROW = Row(
-    model="vae", weights_sha256="a" * 64, dataset="digits", data_fingerprint="b" * 64, split="test",
-    metric="likelihood", metric_version=1, parameters="{}", comparability="{}", column="nll", value=1.0, stderr=0.1,
-    n=360, unit="nats", better="lower", bound="upper", curve=None, status="ok", reason=None, origin="measured",
-    source=None, verified="unverified", seed=0, device="cpu", dtype="float32", torch="2", vaebench="0", commit=None,
-    dirty=None, created="2026-01-01T00:00:00+00:00", seconds=1.0, peak_memory=1,
-)  # fmt: skip
+ROW = row()
 
 
 @pytest.mark.parametrize(

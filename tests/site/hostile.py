@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import board_rows
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -14,46 +15,23 @@ SCRIPT = "<script>document.title = 'hacked'</script>"
 IMAGE = "\"'><img src=http://example.com/x.png onerror=alert(1)>"
 SVG = f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{SCRIPT}<rect width="9" height="9"/></svg>'
 NLL = {"alpha": 80.0, "beta": 80.1, "gamma": 90.0}  # with standard errors of 0.1, alpha and beta tie
-BASE: dict[str, Any] = {
+HERE: dict[str, Any] = {
     "model": "alpha",
     "weights_sha256": "ab" * 32,
     "dataset": "mnist",
     "data_fingerprint": "cd" * 32,
-    "split": "test",
-    "metric": "likelihood",
-    "metric_version": 1,
-    "parameters": '{"samples": 100}',
     "comparability": '{"samples": 100}',
-    "column": "nll",
-    "value": 84.5,
     "stderr": 0.1,
-    "n": 360,
-    "unit": "nats",
-    "better": "lower",
-    "bound": "upper",
-    "curve": None,
-    "status": "ok",
-    "reason": None,
-    "origin": "measured",
-    "source": None,
-    "verified": "unverified",
-    "seed": 0,
-    "device": "cpu",
-    "dtype": "float32",
     "torch": "2.6",
-    "vaebench": "0.1.0",
     "commit": "0" * 40,
     "dirty": False,
-    "created": "2026-01-31T12:00:00+00:00",
-    "seconds": 1.5,
-    "peak_memory": 10**9,
 }
 FAILED = {"status": "failed", "value": None, "stderr": None, "n": None, "reason": f"NaN {SCRIPT}"}
 
 
 def row(**changes: Any) -> Row:
     """A row of nll with some fields changed."""
-    return Row(**(BASE | changes))
+    return board_rows.row(**(HERE | changes))
 
 
 def rows() -> list[Row]:
