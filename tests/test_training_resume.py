@@ -68,6 +68,36 @@ def test_interruption_in_this_process(name: str, tmp_path: Path, uninterrupted: 
     assert (tmp_path / "tiny.safetensors").read_bytes() == uninterrupted[name]
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_long_epoch_is_resumed_within(
+    name: str, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, first = tmp_path / "whole", list[int]()
+    run(digits_card(RECIPES[name]), digits(), whole)
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)  # a state after every step
+    for step in (5, 12, 13, 14, 31):
+        with pytest.raises(KeyboardInterrupt):
+            run(digits_card(RECIPES[name]), digits(), tmp_path, stop_at(step))
+    run(digits_card(RECIPES[name]), digits(), tmp_path, lambda step, steps, text: first.append(step))
+    assert first[0] == 30  # the step that was told of, and whose state was not yet kept, is lost
+    assert (tmp_path / "tiny.safetensors").read_bytes() == uninterrupted[name]
+    for resumed, line in zip(log(tmp_path), log(whole), strict=True):
+        assert {**resumed, "seconds": 0} == {**line, "seconds": 0}
+
+
+@pytest.mark.parametrize("objective", ["factor", "iwae", "jacobian", "info"])
+def test_objectives_are_resumed_within_an_epoch(
+    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, dataset = bits_card(Recipe(epochs=2, batch_size=8), objective), bits()
+    run(card, dataset, tmp_path / "whole")
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(card, dataset, tmp_path, stop_at(8))
+    run(card, dataset, tmp_path)
+    assert (tmp_path / "tiny.safetensors").read_bytes() == (tmp_path / "whole" / "tiny.safetensors").read_bytes()
+
+
 def test_interruption_before_or_after_any_write(
     tmp_path: Path, cut_short: Callable[[Callable[[], object], int, bool], None]
 ) -> None:
@@ -157,6 +187,9 @@ def test_a_garbage_or_malicious_state_is_refused_and_runs_nothing(tmp_path: Path
         saved({**state, "model": {}}),
         saved({**state, "model": 3}),
         saved({**state, "epoch": "x"}),
+        saved({**state, "generators": [torch.zeros(3, dtype=torch.uint8)]}),
+        saved({**state, "generators": [1]}),
+        saved({**state, "sums": {"total": 1.0}}),
     ]
     for content in bad:
         resume.write_bytes(content)

@@ -31,12 +31,18 @@ _REMEDY = "use another --out, or remove the file"
 
 
 class State(TypedDict):
-    """A run after `epoch` epochs: all that the epochs to come depend on, and what is to be kept at the end."""
+    """A run after `epoch` epochs and `batches` batches: all that the rest depends on, and what is kept at the end.
+
+    `sums` (of the loss and its terms) and `generators` (the states of torch's) are of the epoch begun, if one is.
+    """
 
     digest: str
     epoch: int
+    batches: int
     step: int
     seconds: float
+    sums: dict[str, Tensor]
+    generators: list[Tensor]
     model: dict[str, Tensor]
     average: dict[str, Tensor] | None
     objective: dict[str, Tensor]
@@ -71,7 +77,7 @@ class Outputs:
 
     @property
     def resume(self) -> Path:
-        """The state after the last finished epoch; gone once the run is finished."""
+        """The last state kept; gone once the run is finished."""
         return self.out / f"{self.name}.resume"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import card as cards
-from . import checkpoint, files, loading
+from . import checkpoint, files, generators, loading
 from .card import Card, Recipe
 from .checkpoint import Outputs, State
 from .data import Dataset
@@ -79,7 +79,6 @@ def _one_thread() -> Iterator[None]:
 
 def _fit(recipe: Recipe, options: Options, x: Tensor, y: Tensor, device: torch.device, report: Report) -> FeatureNet:
     """The network after the last epoch: cross-entropy, Adam."""
-    torch.default_generator.manual_seed(recipe.seed)
     network = FeatureNet(options).to(device).train()
     betas = (recipe.betas[0], recipe.betas[1])
     optimiser = torch.optim.Adam(
@@ -115,13 +114,16 @@ def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, repo
         return done
     files.check_writable(out)
     (x, y), (test, labels) = _images("train", dataset), _images("test", dataset)
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with generators.seeded(recipe.seed, torch.device("cpu")), _one_thread():
         network = _fit(recipe, options(card), x, y, device, report)
     right = accuracy(network, test, labels)
     state = State(
         digest=digest,
         epoch=recipe.epochs,
+        batches=0,
         step=0,
+        sums={},
+        generators=[],
         seconds=time.monotonic() - started,
         model={},
         average=None,

@@ -9,8 +9,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol, final
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from . import checkpoint, loading, memory, trajectory
+from . import checkpoint, generators, loading, memory, trajectory
 from .card import Card
 from .checkpoint import Outputs, State
 from .data import Dataset, Split
@@ -28,6 +27,9 @@ from .errors import UserError
 from .functional import random
 from .objective import Loss, Objective, Wrapper
 from .schedule import learning_rate, order, splits
+
+KEEP_EVERY = 300.0
+"""Seconds of training after which a state is kept within an epoch, too."""
 
 
 class Report(Protocol):
@@ -43,17 +45,6 @@ class NotFiniteError(Exception):
 
     def __init__(self, what: str, step: int, epoch: int) -> None:
         super().__init__(f"{what} is not finite at step {step} (epoch {epoch})")
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within the block torch's generators (the CPU's and `device`'s) start from `seed`; then they are as before."""
-    index = [device.index if device.index is not None else torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=index):
-        torch.default_generator.manual_seed(seed)
-        for i in index:
-            torch.cuda.default_generators[i].manual_seed(seed)
-        yield
 
 
 def resolve(card: Card) -> Card:
@@ -92,7 +83,7 @@ class _Session:
         self.train = _placed(train, device)
         self.valid = None if valid is None else _placed(valid, device)
         self.steps = self.recipe.epochs * math.ceil(len(train) / self.recipe.batch_size)
-        with _seeded(random.derive("weights", self.recipe.seed), device):
+        with generators.seeded(random.derive("weights", self.recipe.seed), device):
             self.model = loading.build_model(card, dataset.space).to(device)
             self.objective = build_objective(card)
             self.objective.prepare(self.model, len(train))
@@ -101,8 +92,11 @@ class _Session:
         groups = [list(part.parameters()) for part in (self.model, self.objective)]
         self.parameters = [parameter for group in groups for parameter in group]
         self.optimiser = self._optimiser([{"params": group} for group in groups if group])
-        self.epoch = self.step = self.best_epoch = 0
+        self.epoch = self.batches = self.step = self.best_epoch = 0
+        self.sums: dict[str, Tensor] = {}
+        self.generators: list[Tensor] = []
         self.seconds = 0.0
+        self._clock = time.monotonic()
         self.best_loss: float | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.log: list[str] = []
@@ -114,21 +108,31 @@ class _Session:
             return torch.optim.Adamax(groups, r.learning_rate, betas, r.eps, r.weight_decay)
         return torch.optim.Adam(groups, r.learning_rate, betas, r.eps, r.weight_decay, fused=True)
 
-    def run_epoch(self, report: Report) -> None:
-        """Train for one epoch, validate, keep the weights if they are the best, and add a line to the log."""
-        start, before = time.monotonic(), self.seconds
-        with _seeded(random.derive("noise", self.recipe.seed, self.epoch), self.device):
-            means = self._train_epoch(report)
+    def _tick(self) -> None:
+        """Count the time since the last tick as trained."""
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+
+    def run_epoch(self, report: Report, keep: Callable[[], None]) -> None:
+        """Train for what is left of one epoch, validate, keep the weights if they are the best, add a line to the log.
+
+        `keep` is called after steps, within which the state can be kept.
+        """
+        self._clock = time.monotonic()
+        with generators.seeded(random.derive("noise", self.recipe.seed, self.epoch), self.device):
+            if self.generators:
+                generators.restore(self.generators, self.device)
+            means = self._train_epoch(report, keep)
         if self.average is not None:
             for average, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 average.copy_(current)
         loss = self._validate()
-        self.epoch += 1
+        self.epoch, self.batches, self.sums, self.generators = self.epoch + 1, 0, {}, []
         if loss is None or self.best_loss is None or loss < self.best_loss:
             kept = (self.model if self.average is None else self.average).state_dict()
             self.best_epoch, self.best_loss = self.epoch, loss
             self.best_weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in kept.items()}
-        self.seconds = before + time.monotonic() - start
+        self._tick()
         line = {
             "epoch": self.epoch,
             "step": self.step,
@@ -139,14 +143,13 @@ class _Session:
         }
         self.log.append(json.dumps(line, allow_nan=False))
 
-    def _train_epoch(self, report: Report) -> dict[str, float | None]:
+    def _train_epoch(self, report: Report, keep: Callable[[], None]) -> dict[str, float | None]:
         """The epoch's means of the total and of each term; None for a term that is only logged and not finite."""
         r, text = self.recipe, self.text()
         self.model.train()
         self.objective.train()
-        sums: dict[str, Tensor] = {}
         permutation = order(r.seed, self.epoch, len(self.train)).to(self.train.x.device)
-        for index in torch.split(permutation, r.batch_size):
+        for index in torch.split(permutation, r.batch_size)[self.batches :]:
             x = self.train.take(index).x.to(self.device)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(r, self.step, self.steps)
@@ -161,16 +164,18 @@ class _Session:
             if r.clip_norm is not None:
                 clip_grads_with_norm_(self.parameters, r.clip_norm, norm)
             self.optimiser.step()
-            self.step += 1
+            self.step, self.batches = self.step + 1, self.batches + 1
             if self.keeper is not None:
                 self.keeper.after(self.step, self.model)
             if self.average is not None and r.ema is not None:
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - r.ema)
             for name, value in {"total": loss.total, **loss.terms}.items():
                 part = value.detach().double() * len(x)
-                sums[name] = sums[name] + part if name in sums else part
+                self.sums[name] = self.sums[name] + part if name in self.sums else part
+            self._tick()
             report(self.step, self.steps, text)
-        means = {name: float(value) / len(self.train) for name, value in sums.items()}
+            keep()
+        means = {name: float(value) / len(self.train) for name, value in self.sums.items()}
         return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
     @torch.no_grad()
@@ -182,7 +187,7 @@ class _Session:
         model.eval()
         self.objective.eval()
         seed, total = random.derive("validation noise", self.recipe.seed), 0.0
-        with _seeded(seed, self.device):
+        with generators.seeded(seed, self.device):
             for index in torch.split(torch.arange(len(self.valid), device=self.valid.x.device), self.recipe.batch_size):
                 with noise.keyed(seed, index):
                     loss: Loss = self.objective(model, self.valid.take(index).x.to(self.device), 1.0)
@@ -204,8 +209,11 @@ class _Session:
         return State(
             digest=digest,
             epoch=self.epoch,
+            batches=self.batches,
             step=self.step,
             seconds=self.seconds,
+            sums=self.sums,
+            generators=generators.states(self.device) if self.batches else [],
             model=self.model.state_dict(),
             average=None if self.average is None else self.average.state_dict(),
             objective=self.objective.state_dict(),
@@ -223,7 +231,12 @@ class _Session:
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average is not None:
             self.average.load_state_dict(state["average"] or {}, strict=True)
-        self.epoch, self.step, self.seconds = int(state["epoch"]), int(state["step"]), float(state["seconds"])
+        self.epoch, self.batches, self.step = int(state["epoch"]), int(state["batches"]), int(state["step"])
+        self.seconds, self.generators = float(state["seconds"]), list(state["generators"])
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+        if self.generators:
+            with generators.seeded(0, self.device):  # that they can be restored shows now
+                generators.restore(self.generators, self.device)
         self.best_epoch, self.best_loss = int(state["best_epoch"]), state["best_loss"]
         self.best_weights, self.log = dict(state["best_weights"]), list(state["log"])
 
@@ -240,7 +253,8 @@ def train(
     """The trained card, written with its weights and log into `out`; the same call again resumes, or returns it.
 
     As many `checkpoints`, evenly spaced over the steps, are kept beside the weights (see `trajectory`).
-    UserError, with the last finished epoch kept, where the loss, a gradient or the validation loss is not finite.
+    A state is kept after every epoch, and within one whenever `KEEP_EVERY` seconds have gone by since the last.
+    UserError, with the last state kept, where the loss, a gradient or the validation loss is not finite.
     Torch's global generators are left as they were.
     """
     memory.keep_freed()
@@ -263,14 +277,22 @@ def train(
         session.keeper = trajectory.Keeper(folder, digest, checkpoints, session.steps, session.step)
     checkpoint.write_log(outputs, session.log)  # also shows now, not after an hour, that the folder can be written
     report(session.step, session.steps, session.text())
+    kept, due = session.step, time.monotonic() + KEEP_EVERY
+
+    def keep(at_once: bool = False) -> None:
+        nonlocal kept, due
+        if at_once or time.monotonic() >= due:
+            checkpoint.save(outputs, session.state(digest))
+            kept, due = session.step, time.monotonic() + KEEP_EVERY
+
     while session.epoch < session.recipe.epochs:
         try:
-            session.run_epoch(report)
+            session.run_epoch(report, keep)
         except NotFiniteError as error:
-            kept = f"epoch {session.epoch} is kept in {outputs.resume}" if session.epoch else "no epoch was finished"
+            left = f"the state after step {kept} is kept in {outputs.resume}" if kept else "no state was kept before"
             remedy = "lower learning_rate or clip_norm and use another --out"
-            raise UserError(f"training of {card.id} stopped: {error}; {kept}; {remedy}") from error
-        checkpoint.save(outputs, session.state(digest))
+            raise UserError(f"training of {card.id} stopped: {error}; {left}; {remedy}") from error
+        keep(at_once=True)
         report(session.step, session.steps, session.text())
     if session.keeper is not None:
         rate = partial(learning_rate, session.recipe, steps=session.steps)
