@@ -36,7 +36,8 @@ MAY = {  # the first part of a module's name: what of ours it may import
     "rows": {"errors"},
     "plugins": {"errors"},
 }
-UP = {"cli", "commands", "runner", "training", "checks", "selftest", "board", "card", "rows", "ranking", "terminal"}
+SEEN = {"cli", "commands", "terminal", "progress"}
+UP = {*SEEN, "runner", "training", "checks", "selftest", "board", "card", "rows", "ranking"}
 MAY_NOT = {
     "objectives": {*UP, "metrics", "adapters", "datasets"},
     "datasets": {*UP, "metrics", "adapters", "objectives", "networks", "model", "metric"},
@@ -57,7 +58,7 @@ MAY_NOT = {
 }
 NO_TORCH = [
     "card", "plugins", "board", "rows", "ranking", "published", "values", "comparison", "verification", "export",
-    "journal", "files", "remote", "errors", "terminal", "site", "cli", "safetensors_header", "submission",
+    "journal", "files", "remote", "errors", "terminal", "progress", "site", "cli", "safetensors_header", "submission",
     "submission_rows",
 ]  # fmt: skip
 

@@ -1,6 +1,5 @@
 """What a person sees: numbers to two digits of their error, tables without escape codes, one line for a failure."""
 
-import io
 import math
 import re
 from dataclasses import replace
@@ -9,7 +8,6 @@ import pytest
 from board_rows import row
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from vaebench import ranking, terminal
 from vaebench.rows import Row
@@ -82,61 +80,6 @@ def test_markup_in_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) ->
 
 def test_no_rows_print_a_table_without_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert _table([], capsys) == []
-
-
-def test_bar_is_silent_where_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.Bar() as bar:
-        bar.start("likelihood", 4)
-        bar.advance(4)
-        bar.start("likelihood", 4)
-        bar.report(1, 2, "epoch 1/2")
-    assert capsys.readouterr() == ("", "")
-
-
-def test_bytes_are_shown_in_megabytes_beside_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = io.StringIO()
-    monkeypatch.setattr(terminal, "stderr", lambda: Console(file=shown, force_terminal=True, width=100))
-    with terminal.Bar() as bar:
-
-        def lines() -> list[tuple[str, str]]:
-            shown.truncate(shown.seek(0))
-            bar._progress.refresh()
-            plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", "", shown.getvalue())
-            return re.findall(r"(?m)^([\w. ]*\w) +\W+(\d+/[\d?]+)", plain)
-
-        bar.start("fid", 4)
-        bar.fetch(3 * 10**6, None, "w.pth")
-        assert lines() == [("fid", "0/4"), ("MB of w.pth", "3/?")]
-        bar.fetch(3 * 10**6, 95 * 10**6, "w.pth")
-        assert lines() == [("fid", "0/4"), ("MB of w.pth", "3/95")]
-        bar.fetch(95 * 10**6, 95 * 10**6, "w.pth")
-        assert lines() == [("fid", "0/4")]
-        bar.fetch(1, 95 * 10**6, "broken off")
-        bar.start("likelihood", 2)
-        assert lines() == [("likelihood", "0/2")]
-
-
-def test_warning_is_a_line_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.Bar() as bar:
-        bar.warn("[not markup] " + "long " * 100)
-    assert capsys.readouterr().err == "[not markup] " + ("long " * 100).rstrip() + "\n"
-
-
-@pytest.mark.parametrize("debug", [False, True])
-def test_failure_has_its_traceback_only_when_debugging(debug: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.Bar(debug).failed("likelihood", RuntimeError("boom"))
-    told = capsys.readouterr().err
-    assert told.endswith("likelihood failed: RuntimeError: boom\n")
-    assert told.count("\n") == (2 if debug else 1)
-
-
-def test_what_is_said_in_a_sweep_names_the_pair(capsys: pytest.CaptureFixture[str]) -> None:
-    with terminal.Bar() as bar:
-        bar.pair("vae on digits", 0, 2)
-        bar.failed("likelihood", RuntimeError("boom"))
-        bar.pair("vae on mnist", 1, 2)
-        bar.warn("hear")
-    assert capsys.readouterr().err == ("vae on digits: likelihood failed: RuntimeError: boom\nvae on mnist: hear\n")
 
 
 def test_a_board_too_wide_for_the_screen_goes_on_below_and_breaks_no_cell(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,12 +88,12 @@ def measure_again(
     """The rows that the run behind `row` gives with `seed`; what it keeps is written below `kept`."""
     import torch
 
-    from .. import evaluation, metric_run, terminal
+    from .. import evaluation, metric_run, progress
     from ..journal import Journal
 
     settings = metric_run.Settings(torch_device(device), getattr(torch, row.dtype or "float32"), batch_size)
     pair = evaluation.Pair(bench.card, bench.weights, bench.content)
-    blocks, bar = Journal(files.cache() / "journal") if journal else None, terminal.Bar(debug)
+    blocks, bar = Journal(files.cache() / "journal") if journal else None, progress.Bar(debug)
     terms = evaluation.Terms(seed, settings, blocks, bench.data, fetching=bar.fetch)
 
     def keep(metric: str, name: str, content: bytes) -> None:

@@ -212,10 +212,10 @@ def html(out: Path, leaderboards: Path, as_json: bool) -> None:
     A page for each dataset and each model, with cards, provenance, curves and pictures. Pages of an earlier site in the
     same folder that are out of date are removed; nothing else there is touched.
     """
-    from .. import site, terminal
+    from .. import progress, site, terminal
 
     root = _root(leaderboards)
-    with terminal.Bar() as bar:
+    with progress.Bar() as bar:
         pages = site.write(root, out, bar.report)
     _tell(leaderboards, root)
     if as_json:

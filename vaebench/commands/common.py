@@ -89,9 +89,9 @@ def find_card(model: str | None, dataset: str | None, card: Path | None) -> Card
 
 def find_weights(card: Card) -> Path:
     """The card's weights file, fetched, with a bar, where they are elsewhere."""
-    from .. import terminal
+    from .. import progress
 
-    with terminal.Bar() as bar:
+    with progress.Bar() as bar:
         return card.weights_path(bar.fetch)
 
 

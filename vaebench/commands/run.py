@@ -29,8 +29,8 @@ from .common import (
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..metric import Metric
+    from ..progress import Bar
     from ..sweep import Job, Outcome
-    from ..terminal import Bar
 
 
 def _metrics(names: tuple[str, ...], preset: str, changes: tuple[str, ...]) -> "dict[str, Metric]":
@@ -111,7 +111,7 @@ def run(
         find_weights(found[0])
     import torch
 
-    from .. import board, evaluation, metric_run, ranking, sweep, terminal
+    from .. import board, evaluation, metric_run, progress, ranking, sweep, terminal
     from ..inception import DOWNLOAD
     from ..journal import Journal
 
@@ -124,7 +124,7 @@ def run(
         files.check_writable(leaderboards / name)
         stored += board.read(leaderboards, name)  # a damaged board is an error now, not after hours
     journal = None if fresh else Journal(files.cache() / "journal")
-    bar = terminal.Bar(ctx.find_root().params["debug"])
+    bar = progress.Bar(ctx.find_root().params["debug"])
     settings = dataclasses.replace(settings, cluster=ctx.with_resource(executor_of(workers, cluster)))
     terms = evaluation.Terms(seed, settings, journal, data or files.default_data(), inception, bar.fetch)
 

@@ -14,9 +14,9 @@ from .common import as_json_option, data_option, device_option, load_dataset, op
 
 if TYPE_CHECKING:
     from ..metric import Metric
+    from ..progress import Bar
     from ..rows import Row
     from ..submission import Problem, Submission
-    from ..terminal import Bar
 
 LONGEST = 500  # characters of a fault that are shown
 
@@ -43,9 +43,9 @@ def submit(
     else the metrics that the dataset's board has are, and their rows are `unverified` until a maintainer verifies them.
     Killed or interrupted, the same command goes on from the last finished block. Exit code 1 where anything is wrong.
     """
-    from .. import submission, submission_rows, terminal
+    from .. import progress, submission, submission_rows
 
-    bar = terminal.Bar(ctx.find_root().params["debug"])
+    bar = progress.Bar(ctx.find_root().params["debug"])
     with bar:
         found, problems = submission.read(folder, bar.fetch)
     if found is not None and found.boards is not None and not dry_run:

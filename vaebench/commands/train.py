@@ -43,10 +43,10 @@ def train(
         raise UserError(f"card {found.id} has no [training] table, so it cannot be trained; add one with epochs = N")
     changes = {name: value for name, value in (("seed", seed), ("epochs", epochs)) if value is not None}
     found = dataclasses.replace(found, training=dataclasses.replace(found.training, **changes))  # type: ignore[arg-type]
-    from .. import features, terminal, training
+    from .. import features, progress, terminal, training
 
     content = load_dataset(found.dataset, data)
-    with terminal.Bar(ctx.find_root().params["debug"]) as bar:
+    with progress.Bar(ctx.find_root().params["debug"]) as bar:
         if found.family == features.FAMILY and trajectory is not None:
             raise UserError(f"card {found.id} is of a classifier, which keeps no trajectory; leave out --trajectory")
         if found.family == features.FAMILY:
