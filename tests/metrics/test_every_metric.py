@@ -73,7 +73,7 @@ class Case:
         settings: Settings = WHOLE,
         journal: Journal | None = None,
     ) -> Outcome:
-        here = Here(self, Folder(Path(), self.dataset, CPU, torch.float32, str(self.weights)))
+        here = Here(self, Folder(Path(), self.dataset, settings.device, torch.float32, str(self.weights)))
         kept, seeds = dict[str, bytes](), set[int]()
         around = Surroundings(here, lambda _, name, content: kept.update({name: content}), {})
         with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ class Here:
         raise UnavailableError(f"{name} is not here")
 
     def model(self, name: str) -> LatentVariableModel:
-        return _zoo("vae", self.case.dataset)
+        return _zoo("vae", self.case.dataset).to(self.folder.device)
 
     def trajectory(self) -> Trajectory:
         def load(scale: float, model: LatentVariableModel) -> None:
@@ -257,6 +257,14 @@ def test_no_cut_of_the_run_changes_a_value_and_the_journal_gives_it_back(case: C
     again = case.run(case.build(), journal=journal)
     assert again.values == cut.values
     assert again.pictures == cut.pictures
+
+
+def test_another_device_gives_the_same_values(case: Case) -> None:
+    second = pytest.importorskip("second_device", reason="this torch has no hooks for back ends in Python").SECOND
+    found = case.run(case.build(), settings=Settings(second))
+    assert (found.status, found.reason) == ("ok", None)
+    assert {name for name, value in found.values.items() if not close(value, first(case).values[name])} == set()
+    assert found.pictures.keys() == first(case).pictures.keys()
 
 
 def faulty(case: Case, fault: Callable[[Tensor, Tensor], Tensor]) -> LatentVariableModel:
