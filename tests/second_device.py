@@ -10,13 +10,13 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.utils import backend_registration
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 
 @final
-class _Module(backend_registration._DummyBackendModule):  # type: ignore[misc]
+class _Module(_DummyBackendModule):  # type: ignore[misc]
     """`torch.second`: what torch asks a device's module. The CPU's generator is its own."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
@@ -29,10 +29,11 @@ class _Module(backend_registration._DummyBackendModule):  # type: ignore[misc]
         torch.set_rng_state(state)
 
 
-backend_registration._setup_privateuseone_for_python_backend("second", _Module())
+_setup_privateuseone_for_python_backend("second", _Module())
 
 SECOND, CPU = torch.device("second", 0), torch.device("cpu")
-_MIXED = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+_COPYING = {"copy_", "_to_copy"}
+_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 _FACTORIES = (
     "empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step", "linspace", "eye", "eye.m",
 )  # fmt: skip
@@ -65,8 +66,10 @@ class _There(Tensor):
     ) -> Any:
         kwargs, name = kwargs or {}, func._schema.name.partition("::")[2]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        strangers = [tensor for tensor in tensors if not isinstance(tensor, _There) and tensor.ndim]
-        if strangers and name not in _MIXED:
+        bound = (args[0], args[2:], kwargs) if name in _INDEXING else (args, kwargs)  # not the indices
+        strangers = [leaf for leaf in tree_leaves(bound) if isinstance(leaf, Tensor) and not isinstance(leaf, _There)]
+        strangers = [tensor for tensor in strangers if tensor.ndim]
+        if strangers and name not in _COPYING:
             raise RuntimeError(f"{func}: a tensor of {tuple(strangers[0].shape)} is on the CPU, others are on {SECOND}")
         stays = torch.device(kwargs.get("device") or SECOND).type == SECOND.type
         asked = {**kwargs, "device": CPU} if stays and "device" in kwargs else kwargs

@@ -23,7 +23,8 @@ from vaebench.metrics import consistency, latent_gap, likelihood, tracin
 from vaebench.model import LatentVariableModel
 from vaebench.training import build_objective, resolve
 
-device = pytest.importorskip("second_device", reason="this torch has no hooks for back ends in Python")
+NO_HOOKS = "this torch has no hooks for back ends in Python"
+device = pytest.importorskip("second_device", reason=NO_HOOKS, exc_type=ImportError)
 CPU, SECOND = torch.device("cpu"), device.SECOND
 CARDS = [("digits", name) for dataset, name in card.ids() if dataset == "digits"]
 CARDS += [("fashion-mnist-32", "likelihood-regret-vae"), ("two-moons", "dpvae"), ("mnist", "vae")]
@@ -104,5 +105,8 @@ def test_a_tensor_left_behind_is_found() -> None:
     assert (there + there).cpu().tolist() == [2, 2, 2]
     with pytest.raises(RuntimeError, match="is on the CPU"):
         there + torch.zeros(3)
+    assert there[torch.arange(2)].device == SECOND
+    with pytest.raises(RuntimeError, match="is on the CPU"):
+        torch.zeros(3)[there.long()]
     with pytest.raises(RuntimeError):
         there.numpy()

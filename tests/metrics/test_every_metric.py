@@ -27,6 +27,7 @@ from vaebench.resources import Folder
 from vaebench.stages import PriorSample
 
 CPU = torch.device("cpu")
+NO_HOOKS = "this torch has no hooks for back ends in Python"
 WHOLE = Settings(CPU, in_flight=1)
 SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run takes about a second
     "disentanglement": {"points": 300, "test_points": 200, "mixture": 300, "draws": 200, "dci_points": 60, "trees": 2,
@@ -260,7 +261,7 @@ def test_no_cut_of_the_run_changes_a_value_and_the_journal_gives_it_back(case: C
 
 
 def test_another_device_gives_the_same_values(case: Case) -> None:
-    second = pytest.importorskip("second_device", reason="this torch has no hooks for back ends in Python").SECOND
+    second = pytest.importorskip("second_device", reason=NO_HOOKS, exc_type=ImportError).SECOND
     found = case.run(case.build(), settings=Settings(second))
     assert (found.status, found.reason) == ("ok", None)
     assert {name for name, value in found.values.items() if not close(value, first(case).values[name])} == set()
