@@ -33,6 +33,7 @@ def test_a_log_has_a_line_a_minute_with_the_time_left(
             bar.advance(1)
         bar.start("fid", 10)
         now += 60
+        bar.advance(0)  # nothing to tell
         bar.fetch(3 * 10**6, 95 * 10**6, "w.pth")
     with progress.Bar() as bar:
         for step in range(30, 34):

@@ -110,11 +110,11 @@ class Bar:
     def _tell(self, which: TaskID) -> None:
         """Where nobody sees the bar, say how far it is if that was not said for a while."""
         now = self._progress.get_time()
-        if self._console.is_terminal or now < self._due:
+        task = next(task for task in self._progress.tasks if task.id == which)
+        if self._console.is_terminal or now < self._due or not task.completed:
             return
         self._due = now + TELL_EVERY
-        task = next(task for task in self._progress.tasks if task.id == which)
         total = "" if task.total is None else f" of {task.total:.0f}"
         times = ((task.elapsed, "gone"), (task.time_remaining, "left"))
-        told = "".join(f", {timedelta(seconds=int(time))} {what}" for time, what in times if time)
+        told = "".join(f", {timedelta(seconds=int(time))} {what}" for time, what in times if time and time >= 1)
         self.warn(f"{task.description}: {task.completed:.0f}{total}{told}")
