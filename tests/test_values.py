@@ -228,9 +228,11 @@ def test_diff_tells_a_line_for_each_class_and_what_is_left_out(tmp_path: Path, v
 def test_diff_refuses_in_one_line(tmp_path: Path, refused: Refused) -> None:
     kept(tmp_path, row())
     kept(tmp_path, other(comparability='{"k": 5}'))
+    board.write(tmp_path, [row(column="rate", better="none")])
     where = ("--leaderboards", tmp_path)
     refused(2, diff(*where), "vae and dpvae are not of one class: k 100 against 5")
     refused(2, diff("--metric", "nl", *where), "unknown column 'nl'", "'nll'")
+    refused(2, diff("--metric", "rate", *where), "neither more nor less of rate is better")
     refused(2, diff("--class", "k=6", *where), "no k=6; there are: 100, 5")
     refused(2, diff("--class", "k", *where), "should be FIELD=VALUE")
     refused(2, ("board", "diff", "vae", "dpva", "--dataset", "digits", *where), "unknown model 'dpva'", "'dpvae'")

@@ -40,7 +40,8 @@ class SampleQuality(Metric, ABC):
     aggregate posterior density, over `reference`, is lowest. Reconstructions: as many images of `split`, each decoded
     from a draw of q(z|x). Every column is the mean of `repeats` sets, whose spread is its standard error: each has
     other draws and, where `split` is larger than a set, other images. The distance of equal laws is above 0, and falls
-    with `samples`: compare rows of equal parameters only.
+    with `samples`: compare rows of equal parameters only. The gap is low-posterior less random; the nearer to 0 the
+    better, on either side, so that it has no rank.
 
     `decode` "auto" shows samples of likelihoods that are discrete logistics or categorical, and means of the others.
     The reference is the whole split, a binarised one's stored grey levels; `limit` takes as many of its images, chosen

@@ -179,8 +179,11 @@ def board_diff(
             raise UserError(f"the board of {dataset!r}: {unknown('model', name, models)}")
     if model == other:
         raise UserError(f"{model} and {other} are one model; name two")
-    if column not in (columns := {row.column for row in rows if row.status == "ok" and row.better != "none"}):
-        raise UserError(f"the board of {dataset!r}: {unknown('column', column, columns)}")
+    sides = {row.column: row.better for row in rows if row.status == "ok"}
+    if column not in sides:
+        raise UserError(f"the board of {dataset!r}: {unknown('column', column, sides)}")
+    if sides[column] == "none":
+        raise UserError(f"neither more nor less of {column} is better; compare another column, as nll")
     rows = [row for row in rows if row.column == column and row.model in (model, other)]
     for text in protocol:
         rows = of_class(dataset, rows, text)

@@ -19,7 +19,7 @@ class FdDomain(SampleQuality):
     columns: ClassVar[tuple[Column, ...]] = (
         Column("fd_domain", "squared features", "lower", "estimate"),
         Column("fd_domain_lp", "squared features", "lower", "estimate"),
-        Column("fd_domain_gap", "squared features", "lower", "estimate"),
+        Column("fd_domain_gap", "squared features", "none", "estimate"),
         Column("fd_domain_reconstruction", "squared features", "lower", "estimate"),
     )
 

@@ -26,7 +26,7 @@ class Fid(SampleQuality):
     columns: ClassVar[tuple[Column, ...]] = (
         Column("fid", "squared features", "lower", "estimate"),
         Column("fid_lp", "squared features", "lower", "estimate"),
-        Column("fid_gap", "squared features", "lower", "estimate"),
+        Column("fid_gap", "squared features", "none", "estimate"),
         Column("fid_reconstruction", "squared features", "lower", "estimate"),
     )
     batch: ClassVar[int] = 20  # 299 x 299 each, on every thread
