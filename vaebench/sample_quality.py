@@ -18,12 +18,22 @@ from . import files
 from .data import Batch, Dataset, Split
 from .distributions.noise import keyed
 from .functional import random
-from .functional.aggregate import log_mixture_density, lowest
+from .functional.aggregate import lowest, mixture
 from .functional.frechet import Moments, frechet_distance, merge, moments
 from .functional.statistics import mean_stderr
 from .metric import BLOCK, Measurement, Metric, Run, UnavailableError
 from .model import LatentVariableModel
-from .stages import Decode, Posterior, PriorLatents, PriorSample, candidates, displayed, eight_bit, varied
+from .stages import (
+    Decode,
+    Posterior,
+    PriorLatents,
+    PriorSample,
+    candidates,
+    displayed,
+    eight_bit,
+    log_aggregate,
+    varied,
+)
 
 _MIXTURE = "discretised-logistic-mixture"
 SAMPLED = ("categorical", "discretised-logistic", _MIXTURE, f"{_MIXTURE}-nvae")
@@ -183,7 +193,8 @@ def low_posterior(index: Tensor, count: int, reference: Split, temperature: floa
     """
     posterior = run.shared(Posterior(), reference)
     z = run.shared(PriorLatents(temperature), candidates(index))["z"]
-    return index[lowest(log_mixture_density(z, posterior["mean"], posterior["log_variance"]), count)]
+    q = mixture(posterior["mean"], posterior["log_variance"])
+    return index[lowest(log_aggregate(z, q, run), count)]
 
 
 def stored(split: Split, dataset: Dataset) -> Tensor:

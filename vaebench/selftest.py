@@ -112,7 +112,7 @@ def latent_gap(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
         mean, log_variance = posterior.mean.cpu(), posterior.log_variance.cpu()
         z, component = draw_mixture(mean, log_variance, count, 0)
         log_q = log_mixture_density(z, mean, log_variance)
-        gaps = divergences(model, mean, log_variance, prior, z, log_q)
+        gaps = divergences(model, prior, z, (log_mixture_density(prior, mean, log_variance), log_q))
         names = ("latent-gap kl_prior_aggregate", "latent-gap kl_aggregate_prior", "information mutual_information")
         terms = (*gaps, mutual_information(log_q, log_variance[component]))
         for name, truth, term in zip(names, exact, terms, strict=True):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, final
 
 import torch
@@ -12,7 +13,8 @@ from .data import Batch, Space, Split
 from .distributions.gaussian import DiagonalGaussian, TopDownGaussian
 from .distributions.likelihoods import Likelihood
 from .distributions.noise import keyed
-from .metric import Stage, UnavailableError
+from .functional.aggregate import Mixture
+from .metric import BLOCK, Run, Stage, UnavailableError
 from .model import LatentDistribution, LatentVariableModel
 
 Decode = Literal["mean", "sample"]
@@ -59,6 +61,23 @@ class Embedding(Stage):
 def candidates(index: Tensor) -> Split:
     """The draws `index` (N,) of the prior, as a split that `PriorLatents` and `PriorSample` map over."""
     return Split(f"draws-{hashlib.sha256(index.numpy().tobytes()).hexdigest()[:16]}", index)
+
+
+def log_aggregate(z: Tensor, q: Mixture, run: Run) -> Tensor:
+    """log q(z) at the points z (M, L), as a pass of `run`: (M,) float64 nats."""
+    return run.map(partial(_log_density, q=q), points(z, q), batch=BLOCK)["log_q"]
+
+
+def points(z: Tensor, *mixtures: Mixture) -> Split:
+    """The points z (M, L) as a split, whose name tells them and the mixtures that they are held against from others."""
+    sha = hashlib.sha256()
+    for tensor in (z, *(part for each in mixtures for part in each)):
+        sha.update(tensor.numpy().tobytes())
+    return Split(f"points-{sha.hexdigest()[:16]}", z)
+
+
+def _log_density(batch: Batch, seed: int, *, q: Mixture) -> Mapping[str, Tensor]:
+    return {"log_q": q.log_density(batch.x)}
 
 
 @final

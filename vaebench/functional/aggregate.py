@@ -1,6 +1,8 @@
 """The aggregate posterior q(z) = (1/N) sum_n N(z; mean_n, diag variance_n): its density, its draws, its thin places."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,21 +12,41 @@ from . import random
 POINTS, COMPONENTS = 128, 2048  # a tile of densities, 2 MiB: what a core's cache holds
 
 
+class Mixture(NamedTuple):
+    """q(z), prepared: the mean of its means, (L,), and a line [-1/(2 v), mean / v, c] for each component, (N, 2L + 1).
+
+    In double precision, because the terms of a far and narrow component cancel; means are centred first, so that they
+    cancel less.
+    """
+
+    centre: Tensor
+    components: Tensor
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """`log_mixture_density` of z (M, L), on the device of z."""
+        z = z.double() - self.centre.to(z.device)
+        points = torch.cat([z.square(), z, torch.ones_like(z[:, :1])], 1).split(POINTS)  # (M, 2L + 1)
+        components = self.components.to(z.device).split(COMPONENTS)
+        return torch.cat([_log_sum_exp(part, components) for part in points]) - math.log(len(self.components))
+
+
+def mixture(mean: Tensor, log_variance: Tensor) -> Mixture:
+    """q(z) = (1/N) sum_n N(z; mean_n, diag exp(log_variance_n)), from (N, L) each."""
+    centre = mean.double().mean(0)
+    mean = mean.double() - centre
+    precision = (-log_variance.double()).exp()
+    constant = -0.5 * (log_variance.double() + mean.square() * precision + math.log(2 * math.pi)).sum(1, keepdim=True)
+    return Mixture(centre, torch.cat([-0.5 * precision, mean * precision, constant], 1))
+
+
 def log_mixture_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """log q(z) = log (1/N) sum_n N(z_m; mean_n, diag exp(log_variance_n)), (M,) float64 nats.
 
     z (M, L); mean, log_variance (N, L). The exponents -1/2 sum_l (z_l - mean_l)^2 / variance_l are one matrix product
     [z^2, z, 1] [-1/(2 v), mean / v, c]^T, in tiles whose sums of exponentials are accumulated: O(M N L)
-    multiplications, O((M + N) L) memory. In double precision, because the terms of a far and narrow component cancel;
-    means and points are centred first, so that they cancel less.
+    multiplications, O((M + N) L) memory.
     """
-    centre = mean.double().mean(0)
-    z, mean = z.double() - centre, mean.double() - centre
-    precision = (-log_variance.double()).exp()
-    constant = -0.5 * (log_variance.double() + mean.square() * precision + math.log(2 * math.pi)).sum(1, keepdim=True)
-    components = torch.cat([-0.5 * precision, mean * precision, constant], 1).split(COMPONENTS)  # (N, 2L + 1)
-    points = torch.cat([z.square(), z, torch.ones_like(z[:, :1])], 1).split(POINTS)  # (M, 2L + 1)
-    return torch.cat([_log_sum_exp(part, components) for part in points]) - math.log(len(mean))
+    return mixture(mean, log_variance).log_density(z)
 
 
 def _log_sum_exp(points: Tensor, components: tuple[Tensor, ...]) -> Tensor:
@@ -40,11 +62,20 @@ def _log_sum_exp(points: Tensor, components: tuple[Tensor, ...]) -> Tensor:
     return (top + total.log())[:, 0]
 
 
+def marginals(mean: Tensor, log_variance: Tensor) -> list[Mixture]:
+    """q(z_l) of every dimension by itself; arguments as `mixture`."""
+    return [mixture(*part) for part in zip(mean.split(1, 1), log_variance.split(1, 1), strict=True)]
+
+
 def log_marginal_densities(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """log q(z_l) of every dimension by itself, (M, L) float64 nats; arguments as `log_mixture_density`."""
-    one = [log_mixture_density(z[:, i : i + 1], mean[:, i : i + 1], log_variance[:, i : i + 1]) for i in
-           range(z.shape[1])]  # fmt: skip
-    return torch.stack(one, 1)
+    return log_each(z, marginals(mean, log_variance))
+
+
+def log_each(z: Tensor, dimensions: Sequence[Mixture]) -> Tensor:
+    """log q(z_l), (M, L) float64 nats, of z (M, L) by its `marginals`."""
+    parts = zip(z.split(1, 1), dimensions, strict=True)
+    return torch.stack([dimension.log_density(part) for part, dimension in parts], 1)
 
 
 def draw_mixture(mean: Tensor, log_variance: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,21 +1,27 @@
 """What the latents know of the data: mutual information, active units, total correlation, the parts of the rate."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import torch
+from torch import Tensor
 
-from ..data import Dataset
+from ..data import Batch, Dataset
 from ..distributions.gaussian import DiagonalGaussian
-from ..functional.aggregate import draw_mixture, log_marginal_densities, log_mixture_density
+from ..functional.aggregate import Mixture, draw_mixture, log_each, marginals, mixture
 from ..functional.gaussian import log_density
 from ..functional.information import active_units, mutual_information
 from ..functional.statistics import mean_stderr
-from ..metric import Column, Curve, Measurement, Metric, Run
+from ..metric import BLOCK, Column, Curve, Measurement, Metric, Run
 from ..model import LatentVariableModel
-from ..stages import Posterior
+from ..stages import Posterior, points
+
+
+def _densities(batch: Batch, seed: int, *, q: Mixture, dimensions: list[Mixture]) -> Mapping[str, Tensor]:
+    return {"joint": q.log_density(batch.x), "alone": log_each(batch.x, dimensions)}
 
 
 @final
@@ -52,18 +58,19 @@ class Information(Metric):
         posterior = run.shared(Posterior(), split)
         mean, log_variance = posterior["mean"], posterior["log_variance"]
         z, component = draw_mixture(mean, log_variance, self.draws, run.seed)
-        joint = log_mixture_density(z, mean, log_variance)
+        q, each = mixture(mean, log_variance), marginals(mean, log_variance)
+        densities = run.map(partial(_densities, q=q, dimensions=each), points(z, q, *each), batch=BLOCK)
+        joint, alone = densities["joint"], densities["alone"]
         terms = mutual_information(joint, log_variance[component])
         yield Measurement("mutual_information", *mean_stderr(terms), self.draws)
         yield Measurement("mutual_information_cap", math.log(len(split)), None, len(split))
-        marginals = log_marginal_densities(z, mean, log_variance)
-        yield Measurement("total_correlation", *mean_stderr(joint - marginals.sum(1)), self.draws)
+        yield Measurement("total_correlation", *mean_stderr(joint - alone.sum(1)), self.draws)
         if isinstance(model.prior(1), DiagonalGaussian):
             zero = torch.zeros(1, 1, dtype=torch.float64)
-            each = marginals - log_density(z.double()[:, None, :, None], zero, zero)[:, 0]
+            terms = alone - log_density(z.double()[:, None, :, None], zero, zero)[:, 0]
             dimensions = tuple(map(float, range(z.shape[1])))
-            curve = Curve(dimensions, tuple(each.mean(0).tolist()), "dimension", "KL(q(z_l) || p(z_l))")
-            yield Measurement("dimension_kl", *mean_stderr(each.sum(1)), self.draws, curve)
+            curve = Curve(dimensions, tuple(terms.mean(0).tolist()), "dimension", "KL(q(z_l) || p(z_l))")
+            yield Measurement("dimension_kl", *mean_stderr(terms.sum(1)), self.draws, curve)
         yield Measurement("active_units", active_units(mean), None, len(split))
         if "train" in dataset.splits:
             train = dataset.split("train")

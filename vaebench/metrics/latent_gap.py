@@ -11,13 +11,13 @@ from torch import Tensor
 from ..data import Batch, Dataset
 from ..distributions.noise import keyed
 from ..functional import random
-from ..functional.aggregate import draw_mixture, log_mixture_density
+from ..functional.aggregate import draw_mixture, mixture
 from ..functional.knn_kl import knn_kl
 from ..functional.leakage import leakage, threshold, thresholds
 from ..functional.statistics import mean_stderr
 from ..metric import Column, Curve, Measurement, Metric, Run, UnavailableError
 from ..model import LatentVariableModel
-from ..stages import Posterior, PriorLatents, candidates
+from ..stages import Posterior, PriorLatents, candidates, log_aggregate
 from ._prior import log_base, log_prior
 
 TAIL = 0.01  # of the prior, below whose threshold a draw of q(z) counts as leaked in the scalar columns
@@ -25,14 +25,13 @@ REPEATS = 3
 
 
 def divergences(
-    model: LatentVariableModel, mean: Tensor, log_variance: Tensor, prior: Tensor, aggregate: Tensor, log_q: Tensor
+    model: LatentVariableModel, prior: Tensor, aggregate: Tensor, log_q: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Per-draw terms of KL(p || q) at draws `prior` (M, L) of p, and of KL(q || p) at draws `aggregate` of q, (M,).
 
-    `log_q` (M,) is log q(z) at the latter, q(z) the mixture of N(mean_n, diag exp(log_variance_n)).
+    `log_q` is log q(z) at either, (M,).
     """
-    forward = log_prior(model, prior) - log_mixture_density(prior, mean, log_variance)
-    return forward, log_q - log_prior(model, aggregate)
+    return log_prior(model, prior) - log_q[0], log_q[1] - log_prior(model, aggregate)
 
 
 def _draw(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:
@@ -92,8 +91,10 @@ class LatentGap(Metric):
         mean, log_variance = posterior["mean"], posterior["log_variance"]
         aggregate, _ = draw_mixture(mean, log_variance, REPEATS * self.draws, run.seed)
         yield self._neighbours(aggregate, prior)
+        q, draws = mixture(mean, log_variance), (prior[: self.draws], aggregate[: self.draws])
+        log_q = log_aggregate(torch.cat(draws).to(mean), q, run).split(self.draws)
         with torch.no_grad():
-            yield from self._densities(model, mean, log_variance, prior[: self.draws], aggregate[: self.draws])
+            yield from self._densities(model, *draws, (log_q[0], log_q[1]))
 
     def _neighbours(self, aggregate: Tensor, prior: Tensor) -> Measurement:
         pairs = zip(prior.split(self.draws), aggregate.split(self.draws), strict=True)
@@ -101,10 +102,9 @@ class LatentGap(Metric):
         return Measurement("skl_knn", *mean_stderr(values), self.draws)
 
     def _densities(
-        self, model: LatentVariableModel, mean: Tensor, log_variance: Tensor, prior: Tensor, aggregate: Tensor
+        self, model: LatentVariableModel, prior: Tensor, aggregate: Tensor, log_q: tuple[Tensor, Tensor]
     ) -> Iterator[Measurement]:
-        log_q = log_mixture_density(aggregate, mean, log_variance)
-        forward, backward = divergences(model, mean, log_variance, prior, aggregate, log_q)
+        forward, backward = divergences(model, prior, aggregate, log_q)
         both = [mean_stderr(forward), mean_stderr(backward)]
         for name, (value, error) in zip(("kl_prior_aggregate", "kl_aggregate_prior"), both, strict=True):
             yield Measurement(name, value, error, self.draws)
@@ -114,7 +114,7 @@ class LatentGap(Metric):
             base = log_base(model, aggregate)
         except UnavailableError:
             return
-        yield from self._leakage(log_q, base, mean.shape[1])
+        yield from self._leakage(log_q[1], base, prior.shape[1])
 
     def _leaked(self, base: Tensor, latent: int) -> Measurement:
         taus = thresholds(latent)
