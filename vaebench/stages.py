@@ -65,13 +65,13 @@ def candidates(index: Tensor) -> Split:
 
 def log_aggregate(z: Tensor, q: Mixture, run: Run) -> Tensor:
     """log q(z) at the points z (M, L), as a pass of `run`: (M,) float64 nats."""
-    return run.map(partial(_log_density, q=q), points(z, q), batch=BLOCK)["log_q"]
+    return run.map(partial(_log_density, q=q.to(run.device)), points(z, q), batch=BLOCK)["log_q"]
 
 
-def points(z: Tensor, *mixtures: Mixture) -> Split:
-    """The points z (M, L) as a split, whose name tells them and the mixtures that they are held against from others."""
+def points(z: Tensor, q: Mixture) -> Split:
+    """The points z (M, L) as a split, whose name tells them, and the q(z) they are held against, from all others."""
     sha = hashlib.sha256()
-    for tensor in (z, *(part for each in mixtures for part in each)):
+    for tensor in (z, *q):
         sha.update(tensor.numpy().tobytes())
     return Split(f"points-{sha.hexdigest()[:16]}", z)
 

@@ -49,7 +49,7 @@ boards_option = click.option(
     "--leaderboards", type=click.Path(path_type=Path), default=Path("leaderboards"), show_default=True,
     help="Folder of leaderboards.",
 )  # fmt: skip
-device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 
 
 def load_dataset(name: str, root: Path | None, download: bool = True) -> "Dataset":
@@ -68,8 +68,8 @@ def torch_device(name: str) -> "torch.device":
 
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, dtype=torch.float64, device=device).cpu()  # statistics are in double precision
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(f"device {name!r} cannot be used here ({reason}); use --device cpu") from error
     return device

@@ -65,7 +65,7 @@ def _evidence(row: "Row", again: "Iterable[Row]", leaderboards: Path, kept: Path
 @click.option("--confirm", type=click.IntRange(min=0), default=5, show_default=True,
               help="Further seeds to evaluate before a row is refuted; 0 or 1: none.")  # fmt: skip
 @subject_options
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
 @click.option("--dry-run", is_flag=True, help="Judge, and write nothing.")
 @options(boards_option, as_json_option)
@@ -141,7 +141,7 @@ def verify(
 @click.option("--seed", type=click.IntRange(min=0), help="Of this seed.")
 @class_option
 @subject_options
-@click.option("--device", help="Instead of the row's own: cpu, cuda, cuda:1, mps.")
+@click.option("--device", help="Instead of the row's own: cpu, cuda, cuda:1.")
 @options(boards_option, as_json_option)
 @click.pass_context
 def reproduce(
@@ -169,7 +169,7 @@ def reproduce(
         raise UserError(f"{len(runs)} runs fit: {told}; choose one with --metric, --seed or --class FIELD=VALUE")
     (run,) = runs
     bench = bench_for(model, dataset, card, checkpoint, data, run)
-    own = {"cpu": "cpu", "mps": "mps"}.get(run[0].device or "cpu", "cuda")
+    own = "cpu" if run[0].device in ("cpu", None) else "cuda"
     with tempfile.TemporaryDirectory() as folder:
         debug = bool(ctx.find_root().params["debug"])
         new = measure_again(bench, run[0], run[0].seed or 0, device or own, None, Path(folder), False, debug)

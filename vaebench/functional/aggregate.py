@@ -22,11 +22,15 @@ class Mixture(NamedTuple):
     centre: Tensor
     components: Tensor
 
+    def to(self, device: torch.device) -> "Mixture":
+        """The same on another device."""
+        return Mixture(self.centre.to(device), self.components.to(device))
+
     def log_density(self, z: Tensor) -> Tensor:
-        """`log_mixture_density` of z (M, L), on the device of z."""
-        z = z.double() - self.centre.to(z.device)
+        """`log_mixture_density` of z (M, L)."""
+        z = z.double() - self.centre
         points = torch.cat([z.square(), z, torch.ones_like(z[:, :1])], 1).split(POINTS)  # (M, 2L + 1)
-        components = self.components.to(z.device).split(COMPONENTS)
+        components = self.components.split(COMPONENTS)
         return torch.cat([_log_sum_exp(part, components) for part in points]) - math.log(len(self.components))
 
 

@@ -58,8 +58,9 @@ class Information(Metric):
         posterior = run.shared(Posterior(), split)
         mean, log_variance = posterior["mean"], posterior["log_variance"]
         z, component = draw_mixture(mean, log_variance, self.draws, run.seed)
-        q, each = mixture(mean, log_variance), marginals(mean, log_variance)
-        densities = run.map(partial(_densities, q=q, dimensions=each), points(z, q, *each), batch=BLOCK)
+        q, each = mixture(mean, log_variance), [one.to(run.device) for one in marginals(mean, log_variance)]
+        work = partial(_densities, q=q.to(run.device), dimensions=each)
+        densities = run.map(work, points(z, q), batch=BLOCK)
         joint, alone = densities["joint"], densities["alone"]
         terms = mutual_information(joint, log_variance[component])
         yield Measurement("mutual_information", *mean_stderr(terms), self.draws)
