@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
+from .content import raw
 from .data import Split
 from .errors import UserError
 from .execution import Finished, LostError, Pass, Values
@@ -72,9 +73,8 @@ class Part:
 
 @normalize_token.register(Tensor)  # type: ignore[untyped-decorator]
 def _tensor_content(tensor: Tensor) -> tuple[object, ...]:
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     about = (type(tensor).__name__, str(tensor.dtype), str(tensor.device), tuple(tensor.shape), tensor.requires_grad)
-    return (*about, hashlib.sha256(content).hexdigest())
+    return (*about, hashlib.sha256(raw(tensor)).hexdigest())
 
 
 @normalize_token.register(nn.Module)  # type: ignore[untyped-decorator]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import memory
+from .content import digest
 from .data import Dataset, Split
 from .distributions.likelihoods import Likelihood
 from .distributions.noise import keyed
@@ -215,7 +216,9 @@ class MetricRun:
         self._passes += 1
         self._count(repeats * len(split))
         seed = derive(self._seed, self._name, split.name, self._passes)
-        key = partial(self._key, split.name, self._name, self._metric.version, parameters(self._metric), self._passes)
+        made = digest(function.keywords.values()) if isinstance(function, partial) else None  # by passes before it
+        over = split.name if made is None else f"{split.name}, given {made}"
+        key = partial(self._key, over, self._name, self._metric.version, parameters(self._metric), self._passes)
         return self._map(self._pass(function, split, seed, batch, rows), key, self._name, repeats * len(split))
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:

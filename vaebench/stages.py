@@ -1,6 +1,5 @@
 """Passes that several metrics share: posteriors, embeddings, samples of the prior."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +8,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
+from .content import digest
 from .data import Batch, Space, Split
 from .distributions.gaussian import DiagonalGaussian, TopDownGaussian
 from .distributions.likelihoods import Likelihood
@@ -60,20 +60,17 @@ class Embedding(Stage):
 
 def candidates(index: Tensor) -> Split:
     """The draws `index` (N,) of the prior, as a split that `PriorLatents` and `PriorSample` map over."""
-    return Split(f"draws-{hashlib.sha256(index.numpy().tobytes()).hexdigest()[:16]}", index)
+    return Split(f"draws-{digest([index])}", index)
 
 
 def log_aggregate(z: Tensor, q: Mixture, run: Run) -> Tensor:
     """log q(z) at the points z (M, L), as a pass of `run`: (M,) float64 nats."""
-    return run.map(partial(_log_density, q=q.to(run.device)), points(z, q), batch=BLOCK)["log_q"]
+    return run.map(partial(_log_density, q=q.to(run.device)), points(z), batch=BLOCK)["log_q"]
 
 
-def points(z: Tensor, q: Mixture) -> Split:
-    """The points z (M, L) as a split, whose name tells them, and the q(z) they are held against, from all others."""
-    sha = hashlib.sha256()
-    for tensor in (z, *q):
-        sha.update(tensor.numpy().tobytes())
-    return Split(f"points-{sha.hexdigest()[:16]}", z)
+def points(z: Tensor) -> Split:
+    """The points z (M, L) as a split, whose name tells them from all others."""
+    return Split(f"points-{digest([z])}", z)
 
 
 def _log_density(batch: Batch, seed: int, *, q: Mixture) -> Mapping[str, Tensor]:

@@ -85,7 +85,8 @@ class Case:
                 settings=settings, journal=journal, progress=Silent(), surroundings=around,
             )  # fmt: skip
         values = {row.column: (row.value, row.stderr, row.n, row.curve) for row in rows}
-        (status,), (reason,) = {row.status for row in rows}, {row.reason for row in rows}
+        status, reasons = "/".join(sorted({row.status for row in rows})), {row.reason for row in rows}
+        reason = reasons.pop() if len(reasons) == 1 else "of each column"
         pictures = {name: content for name, content in kept.items() if name.endswith(".png")}
         return Outcome(status, reason, values, pictures, {stage for stage, _ in around.stages}, seeds)
 
@@ -258,6 +259,12 @@ def test_no_cut_of_the_run_changes_a_value_and_the_journal_gives_it_back(case: C
     again = case.run(case.build(), journal=journal)
     assert again.values == cut.values
     assert again.pictures == cut.pictures
+
+
+def test_what_bfloat16_leaves_in_the_journal_is_its_own(case: Case, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    case.run(case.build(), settings=Settings(CPU, torch.bfloat16, in_flight=1), journal=journal)
+    assert case.run(case.build(), journal=journal).values == first(case).values
 
 
 def test_another_device_gives_the_same_values(case: Case) -> None:

@@ -60,7 +60,7 @@ class Information(Metric):
         z, component = draw_mixture(mean, log_variance, self.draws, run.seed)
         q, each = mixture(mean, log_variance), [one.to(run.device) for one in marginals(mean, log_variance)]
         work = partial(_densities, q=q.to(run.device), dimensions=each)
-        densities = run.map(work, points(z, q), batch=BLOCK)
+        densities = run.map(work, points(z), batch=BLOCK)
         joint, alone = densities["joint"], densities["alone"]
         terms = mutual_information(joint, log_variance[component])
         yield Measurement("mutual_information", *mean_stderr(terms), self.draws)
