@@ -30,6 +30,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.delenv("VAEBENCH_DATA", raising=False)
 
 
+@pytest.fixture(scope="session")
+def second() -> torch.device:
+    """A device that is not the CPU: see `second_device`."""
+    reason = "this torch has no hooks for back ends in Python"
+    device: torch.device = pytest.importorskip("second_device", reason=reason, exc_type=ImportError).SECOND
+    return device
+
+
 @pytest.fixture
 def vaebench() -> Invoke:
     """Calls `vaebench *args`; no exception may get past the command line."""

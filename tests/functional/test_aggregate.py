@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaebench.functional import aggregate
-from vaebench.functional.aggregate import draw_mixture, log_marginal_densities, log_mixture_density, lowest
+from vaebench.functional.aggregate import draw_mixture, log_marginal_densities, log_mixture_density, lowest, marginals
 from vaebench.functional.information import active_units, mutual_information
 from vaebench.functional.statistics import mean_stderr
 
@@ -56,7 +56,7 @@ def test_equals_the_broadcast_form(
 def test_marginals_are_the_density_of_each_dimension() -> None:
     mean, log_variance = posteriors(100, 3, 0.5)
     z = mean[:10]
-    found = log_marginal_densities(z, mean, log_variance)
+    found = log_marginal_densities(z, marginals(mean, log_variance))
     for i in range(3):
         one = slice(i, i + 1)
         torch.testing.assert_close(
@@ -114,10 +114,11 @@ def test_mutual_information_and_active_units_equal_the_published_code(case: str,
 
 def test_the_parts_of_the_rate_equal_the_published_code() -> None:
     g = load("tcvae_elbo_decomposition_clustered")
-    joint, marginals = (f(g["z"], g["mu"], g["logvar"]) for f in (log_mixture_density, log_marginal_densities))
+    joint = log_mixture_density(g["z"], g["mu"], g["logvar"])
+    alone = log_marginal_densities(g["z"], marginals(g["mu"], g["logvar"]))
     assert float(-joint.mean()) == pytest.approx(6.001162678239263, abs=1e-5)
-    assert float((joint - marginals.sum(1)).mean()) == pytest.approx(1.3599061211361878, abs=1e-5)
+    assert float((joint - alone.sum(1)).mean()) == pytest.approx(1.3599061211361878, abs=1e-5)
     expected = [1.0238546560072996, 1.262250606428946, 1.302280993233603, 1.2279372728785254, 1.4844818695935897]
-    assert (-marginals.mean(0)).tolist()[:5] == pytest.approx(expected, abs=1e-5)
+    assert (-alone.mean(0)).tolist()[:5] == pytest.approx(expected, abs=1e-5)
     information = mutual_information(joint, g["logvar"]).mean()
     assert float(information) == pytest.approx(3.457706562529256, abs=1e-5)

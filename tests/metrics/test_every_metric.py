@@ -27,7 +27,6 @@ from vaebench.resources import Folder
 from vaebench.stages import PriorSample
 
 CPU = torch.device("cpu")
-NO_HOOKS = "this torch has no hooks for back ends in Python"
 WHOLE = Settings(CPU, in_flight=1)
 SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run takes about a second
     "disentanglement": {"points": 300, "test_points": 200, "mixture": 300, "draws": 200, "dci_points": 60, "trees": 2,
@@ -267,8 +266,7 @@ def test_what_bfloat16_leaves_in_the_journal_is_its_own(case: Case, tmp_path: Pa
     assert case.run(case.build(), journal=journal).values == first(case).values
 
 
-def test_another_device_gives_the_same_values(case: Case) -> None:
-    second = pytest.importorskip("second_device", reason=NO_HOOKS, exc_type=ImportError).SECOND
+def test_another_device_gives_the_same_values(case: Case, second: torch.device) -> None:
     found = case.run(case.build(), settings=Settings(second))
     assert (found.status, found.reason) == ("ok", None)
     assert {name for name, value in found.values.items() if not close(value, first(case).values[name])} == set()

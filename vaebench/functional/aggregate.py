@@ -71,13 +71,8 @@ def marginals(mean: Tensor, log_variance: Tensor) -> list[Mixture]:
     return [mixture(*part) for part in zip(mean.split(1, 1), log_variance.split(1, 1), strict=True)]
 
 
-def log_marginal_densities(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log q(z_l) of every dimension by itself, (M, L) float64 nats; arguments as `log_mixture_density`."""
-    return log_each(z, marginals(mean, log_variance))
-
-
-def log_each(z: Tensor, dimensions: Sequence[Mixture]) -> Tensor:
-    """log q(z_l), (M, L) float64 nats, of z (M, L) by its `marginals`."""
+def log_marginal_densities(z: Tensor, dimensions: Sequence[Mixture]) -> Tensor:
+    """log q(z_l) of every dimension by itself, (M, L) float64 nats, from z (M, L) and the `marginals` of q."""
     parts = zip(z.split(1, 1), dimensions, strict=True)
     return torch.stack([dimension.log_density(part) for part, dimension in parts], 1)
 

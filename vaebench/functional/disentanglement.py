@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .aggregate import log_marginal_densities
+from .aggregate import log_marginal_densities, marginals
 
 
 def histogram_bins(codes: Tensor, bins: int) -> Tensor:
@@ -80,13 +80,13 @@ def latent_information_terms(
     draw's value of factor f. A draw's own component is in both, so that few points of a value, each narrow, seem to
     know more than they do. Source: Chen et al. 2018, section 4.1 and appendix B.
     """
-    marginal = log_marginal_densities(z, mean, log_variance)
+    marginal = log_marginal_densities(z, marginals(mean, log_variance))
     terms = torch.empty(*z.shape, factors.shape[1], dtype=torch.float64)
     for f, values in enumerate(factors.T):
         drawn = values[component]
         for value in drawn.unique():
             rows, points = drawn == value, values == value
-            given = log_marginal_densities(z[rows], mean[points], log_variance[points])
+            given = log_marginal_densities(z[rows], marginals(mean[points], log_variance[points]))
             terms[rows, :, f] = given - marginal[rows]
     return terms
 

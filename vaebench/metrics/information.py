@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data import Batch, Dataset
 from ..distributions.gaussian import DiagonalGaussian
-from ..functional.aggregate import Mixture, draw_mixture, log_each, marginals, mixture
+from ..functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
 from ..functional.gaussian import log_density
 from ..functional.information import active_units, mutual_information
 from ..functional.statistics import mean_stderr
@@ -21,7 +21,7 @@ from ..stages import Posterior, points
 
 
 def _densities(batch: Batch, seed: int, *, q: Mixture, dimensions: list[Mixture]) -> Mapping[str, Tensor]:
-    return {"joint": q.log_density(batch.x), "alone": log_each(batch.x, dimensions)}
+    return {"joint": q.log_density(batch.x), "alone": log_marginal_densities(batch.x, dimensions)}
 
 
 @final

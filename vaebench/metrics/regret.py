@@ -1,7 +1,6 @@
 """Likelihood Regret and its baselines: how well each tells foreign images from those of the dataset."""
 
 import copy
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from ..content import digest
 from ..data import Batch, Dataset, Split
 from ..distributions.gaussian import DiagonalGaussian
 from ..distributions.noise import keyed
@@ -148,14 +148,6 @@ def regrets(
     return {"before": before, "after": torch.cat(after)}
 
 
-def digest(model: nn.Module) -> str:
-    """16 hex digits that name the weights of `model`."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        sha.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()[:16]
-
-
 @final
 @dataclass(frozen=True)
 class Regret(Metric):
@@ -256,7 +248,8 @@ class Regret(Metric):
             "complexity": input_complexity(found["before"], bits),
         }
         if background is not None:
-            named = Split(f"{part.name} by {digest(background)}", part.x)  # the journal knows the model by its weights
+            weights = digest(background.state_dict().values())  # by which the journal knows it
+            named = Split(f"{part.name} by {weights}", part.x)
             rows = run.rows(background)
             other = partial(plain, model=background, own=seed, samples=self.samples)
             values["nll_background"] = run.map(other, named, batch=max(1, rows // self.samples), rows=rows)["nll"]
