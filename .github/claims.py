@@ -104,12 +104,13 @@ def board_of(dataset: str) -> list[Row]:
 
 
 def compare(claim: Claim, dataset: str, pair: tuple[str, str]) -> Compared | None:
-    """The last comparable rows of `pair` (standard comes after quick), None where the board has none."""
+    """The comparable rows of `pair` of the most examples, the last of those; None where the board has none."""
     rows = [row for row in board_of(dataset) if (row.metric, row.column) == (claim.metric, claim.column)]
     try:
-        first, second = comparison.pairs(*([row for row in rows if row.model == model] for model in pair))[-1]
+        both = comparison.pairs(*([row for row in rows if row.model == model] for model in pair))
     except UserError:
         return None
+    first, second = sorted(both, key=lambda rows: rows[0].n or 0)[-1]
     assert first.value is not None
     assert second.value is not None
     try:
