@@ -132,8 +132,8 @@ def lines(claim: Claim) -> Iterator[str]:
     """The table of one claim."""
     yield f"## {claim.text}\n"
     yield f"{claim.source}. Column `{claim.column}` of `{claim.metric}`. {claim.note}".rstrip() + "\n"
-    yield "| dataset | model | its value | against | its value | difference, 95% | |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| dataset | n | model | its value | against | its value | difference, 95% | |"
+    yield "|---|---|---|---|---|---|---|---|"
     for dataset in claim.datasets:
         seeds: dict[str, list[Compared]] = {}
         for pair in claim.pairs:
@@ -143,7 +143,7 @@ def lines(claim: Claim) -> Iterator[str]:
             half = Z * found.stderr
             change = f"{found.difference:.4g} ± {half:.2g}{' paired' if found.exact else ''}"
             said = verdict(claim, found.difference, half)
-            yield f"| {dataset} | {pair[0]} | {one} | {pair[1]} | {other} | {change} | {said} |"
+            yield f"| {dataset} | {found.first.n} | {pair[0]} | {one} | {pair[1]} | {other} | {change} | {said} |"
             seeds.setdefault(pair[0].partition("-seed-")[0], []).append(found)
         for name, repeats in seeds.items():
             if len(repeats) > 1:
@@ -165,7 +165,7 @@ def seeded(claim: Claim, dataset: str, name: str, repeats: Sequence[Compared]) -
     one, other = (terminal.number(float(side.mean()), error) for side, error in means)
     plain = repeats[0].second.model
     return (
-        f"| {dataset} | {name}, {count} seeds | {one} | {plain}, {count} seeds | {other} "
+        f"| {dataset} | {repeats[0].first.n} | {name}, {count} seeds | {one} | {plain}, {count} seeds | {other} "
         f"| {difference:.4g} ± {half:.2g} | {verdict(claim, difference, half)} |"
     )
 
@@ -177,9 +177,11 @@ What papers claim of their methods, and what the models of this zoo say: small n
 is written from them by `python .github/claims.py`.
 
 Behind a value, ± is one standard error: over test images, over three sets of samples for Fréchet distances, over
-trainings where it says seeds. The difference is the first less the second, of absolute values for gaps, with a 95%
-interval: "paired" example by example, else from both standard errors, and Student's over seeds. An interval that is not
-over seeds says nothing of how another training would turn out. Nothing was tuned until it looked right.
+trainings where it says seeds. n is the number of examples or samples behind a value; Fréchet distances of few samples
+are biased upwards, so compare them only at one n. The difference is the first less the second, of absolute values for
+gaps, with a 95% interval: "paired" example by example, else from both standard errors, and Student's over seeds. An
+interval that is not over seeds says nothing of how another training would turn out. Nothing was tuned until it looked
+right.
 """
 
 
