@@ -12,10 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from vaebench import board, comparison, terminal, values
-from vaebench.errors import DataError, UserError
-from vaebench.ranking import Z
-from vaebench.rows import Row
+from vaebench.boards import paired as comparison
+from vaebench.boards import per_example as values
+from vaebench.boards import store as board
+from vaebench.boards import text
+from vaebench.boards.ranking import Z
+from vaebench.boards.rows import Row
+from vaebench.core.errors import DataError, UserError
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"
 PAGE = BOARDS / "CLAIMS.md"
@@ -139,7 +142,7 @@ def lines(claim: Claim) -> Iterator[str]:
         for pair in claim.pairs:
             if (found := compare(claim, dataset, pair)) is None:
                 continue
-            one, other = (terminal.number(row.value, row.stderr) for row in (found.first, found.second))
+            one, other = (text.number(row.value, row.stderr) for row in (found.first, found.second))
             half = Z * found.stderr
             change = f"{found.difference:.4g} ± {half:.2g}{' paired' if found.exact else ''}"
             said = verdict(claim, found.difference, half)
@@ -162,7 +165,7 @@ def seeded(claim: Claim, dataset: str, name: str, repeats: Sequence[Compared]) -
     difference = float(first.mean() - second.mean())
     half = float(stats.t.ppf(0.975, 2 * count - 2)) * math.hypot(*errors)
     means = zip((first, second), errors, strict=True)
-    one, other = (terminal.number(float(side.mean()), error) for side, error in means)
+    one, other = (text.number(float(side.mean()), error) for side, error in means)
     plain = repeats[0].second.model
     return (
         f"| {dataset} | {repeats[0].first.n} | {name}, {count} seeds | {one} | {plain}, {count} seeds | {other} "

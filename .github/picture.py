@@ -10,9 +10,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vaebench import card, loading, plugins
-from vaebench.data import Source
+from vaebench.core import registry as plugins
+from vaebench.core.data import Source
 from vaebench.distributions.noise import keyed
+from vaebench.models import card, loading
 
 ROWS, COLUMNS, SCALE, GAP, HEAD = 4, 8, 2, 24, 30
 

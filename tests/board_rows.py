@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from vaebench.rows import Row
+from vaebench.boards.rows import Row
 
 BASE: dict[str, Any] = {
     "model": "vae",

@@ -9,9 +9,10 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from vaebench import card as cards
-from vaebench import files, plugins
-from vaebench.cli import main
+from vaebench.cli.main import main
+from vaebench.core import files
+from vaebench.core import registry as plugins
+from vaebench.models import card as cards
 
 try:  # autograd counts the devices once, at a process's first backward pass
     from second_device import SECOND
@@ -155,7 +156,7 @@ METRICS = '''
     from dataclasses import dataclass
     from typing import ClassVar
 
-    from vaebench.metric import Column, Curve, Measurement, Metric
+    from vaebench.core.metric import Column, Curve, Measurement, Metric
 
 
     @dataclass(frozen=True)

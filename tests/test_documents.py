@@ -11,10 +11,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from vaebench import board, card, checks, metric_run, plugins, terminal, training
-from vaebench.cli import main
-from vaebench.data import Dataset
-from vaebench.oracles import oracles
+from vaebench.boards import store as board
+from vaebench.boards import text
+from vaebench.cli.main import main
+from vaebench.core import checks
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset
+from vaebench.evaluation import run as metric_run
+from vaebench.models import card
+from vaebench.models.oracles import oracles
+from vaebench.training import loop as training
 
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
@@ -28,12 +34,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from vaebench.data import Batch, Dataset, Source, Space, Split
+from vaebench.core.data import Batch, Dataset, Source, Space, Split
 from vaebench.functional import random
 from vaebench.functional.statistics import mean_stderr
-from vaebench.metric import Column, Measurement, Metric, Run
-from vaebench.model import LatentVariableModel
-from vaebench.objective import Loss, Objective
+from vaebench.core.metric import Column, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.core.objective import Loss, Objective
 """
 
 
@@ -56,7 +62,7 @@ def test_readmes_table_is_the_boards() -> None:
     assert len(lines) > 1
     for dataset, model, cells in lines[1:]:
         rows = {
-            row.column: terminal.number(row.value, row.stderr)
+            row.column: text.number(row.value, row.stderr)
             for row in board.read(ROOT / "leaderboards", dataset)
             if row.model == model and row.metric == "likelihood" and '"samples": 1000' in row.comparability
             if row.value is not None
@@ -118,7 +124,7 @@ def test_the_dataset_example_keeps_its_promises(tmp_path: Path) -> None:
 
 
 def test_the_metric_example_keeps_its_promises_and_measures(tmp_path: Path) -> None:
-    from vaebench import runner
+    from vaebench.evaluation import runner
 
     class Silent:
         def start(self, metric: str, blocks: int) -> None: ...

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaebench import plugins, training
-from vaebench.card import Card, Recipe
-from vaebench.data import Dataset, Source, Space, Split, fingerprint
-from vaebench.model import LatentVariableModel
-from vaebench.objective import Loss, Objective
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, Source, Space, Split, fingerprint
+from vaebench.core.model import LatentVariableModel
+from vaebench.core.objective import Loss, Objective
+from vaebench.models.card import Card, Recipe
+from vaebench.training import loop as training
 
 CPU = torch.device("cpu")
 RICH = Recipe(

@@ -1,5 +1,5 @@
 """`python -m vaebench` is `vaebench`."""
 
-from .cli import main
+from vaebench.cli.main import main
 
 main(prog_name="vaebench")

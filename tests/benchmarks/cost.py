@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebench.adapters.nvae import NVAE, Options
-from vaebench.data import Space
-from vaebench.networks.arithmetic import arithmetic
+from vaebench.core.arithmetic import arithmetic
+from vaebench.core.data import Space
+from vaebench.models.adapters.nvae import NVAE, Options
 
 GPUS = (1, 8, 64)
 

@@ -21,9 +21,10 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.utils import get_featuresdict_from_dataset
 
-from vaebench import files, inception
+from vaebench.core import files
 from vaebench.functional.frechet import frechet_distance, moments
 from vaebench.metrics.fid import Fid
+from vaebench.metrics.shared import inception
 
 
 class Blank(FeatureExtractorInceptionV3):

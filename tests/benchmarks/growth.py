@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 import torch
 
-from vaebench.adapters.flat import Flat, Options
-from vaebench.data import Dataset, Space, Split
+from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.metric import Metric
+from vaebench.evaluation.precision import Unheard
+from vaebench.evaluation.run import MetricRun, Settings, Subject
 from vaebench.functional.aggregate import log_mixture_density
-from vaebench.metric import Metric
-from vaebench.metric_run import MetricRun, Settings, Subject
 from vaebench.metrics.latent_gap import LatentGap
 from vaebench.metrics.likelihood import Likelihood
-from vaebench.precision import Unheard
+from vaebench.models.adapters.flat import Flat, Options
 
 HIDDEN, PIXELS = 512, 784
 

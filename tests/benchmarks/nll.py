@@ -20,15 +20,16 @@ import torch
 from pythae.models import VAE, VAEConfig
 from pythae.models.nn.default_architectures import Decoder_AE_MLP, Encoder_VAE_MLP
 
-from vaebench import metric_run, plugins
-from vaebench.card import Card, Recipe
-from vaebench.data import Dataset, Split
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, Split
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
+from vaebench.evaluation import run as metric_run
 from vaebench.functional.statistics import mean_stderr
-from vaebench.loading import build_model, load_weights
 from vaebench.metrics.likelihood import Likelihood, score
-from vaebench.model import LatentVariableModel
-from vaebench.training import train
+from vaebench.models.card import Card, Recipe
+from vaebench.models.loading import build_model, load_weights
+from vaebench.training.loop import train
 
 HIDDEN, LATENT = 512, 16
 

@@ -19,14 +19,14 @@ import time
 import torch
 from torch import Tensor, nn
 
-from vaebench.adapters.nvae import NVAE, Options
-from vaebench.data import Batch, Space
+from vaebench.core.arithmetic import arithmetic
+from vaebench.core.data import Batch, Space
 from vaebench.distributions.gaussian import walk
 from vaebench.distributions.noise import keyed, standard_normal
+from vaebench.evaluation.run import DECODED_FLOATS
 from vaebench.functional.importance import ImportanceWeights
-from vaebench.metric_run import DECODED_FLOATS
 from vaebench.metrics.likelihood import score
-from vaebench.networks.arithmetic import arithmetic
+from vaebench.models.adapters.nvae import NVAE, Options
 
 SPACE = Space((3, 32, 32), 256, "pmf")
 

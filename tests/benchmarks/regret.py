@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench import card as cards
-from vaebench import metric_run, plugins
-from vaebench.adapters.likelihood_regret import LikelihoodRegret
-from vaebench.data import Dataset
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset
+from vaebench.evaluation import run as metric_run
 from vaebench.functional.statistics import mean_stderr
-from vaebench.loading import build_model, load_weights
 from vaebench.metrics.regret import Regret, regrets
+from vaebench.models import card as cards
+from vaebench.models.adapters.likelihood_regret import LikelihoodRegret
+from vaebench.models.loading import build_model, load_weights
 
 
 def cross_entropy(decoder: torch.nn.Module, z: Tensor, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, EMNIST, MNIST, SVHN, FashionMNIST, Omniglot
 
-from vaebench.data import Source
+from vaebench.core.data import Source
 from vaebench.datasets import celeba64, cifar10, emnist_letters, fashion_mnist, mnist, mnist_static, omniglot, svhn
 
 Array = NDArray[np.uint8]

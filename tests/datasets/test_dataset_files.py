@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, SVHN
 from torchvision.transforms import Resize
 
-from vaebench.data import Dataset, Source, fingerprint
+from vaebench.core.data import Dataset, Source, fingerprint
 from vaebench.datasets import (
     celeba64,
     cifar10,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import vaebench.datasets
-from vaebench.data import Source, Split, fingerprint
+from vaebench.core.data import Source, Split, fingerprint
 
 FOLDER = Path(vaebench.datasets.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebench.functional.factors import (
-    between,
-    fixed_factor,
-    fixed_factor_pairs,
-    neighbourhood,
-    uniform_factors,
-)
+from vaebench.functional.factors import between, fixed_factor, fixed_factor_pairs, neighbourhood, uniform_factors
 
 SIZES = (3, 64, 10)
 

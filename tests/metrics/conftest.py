@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
-from vaebench import card as cards
-from vaebench import loading, plugins
-from vaebench.data import Dataset, Source
-from vaebench.metric import Measurement, Metric
-from vaebench.metric_run import MetricRun, NoResources, Settings, Subject, Surroundings
-from vaebench.model import LatentVariableModel
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, Source
+from vaebench.core.metric import Measurement, Metric
+from vaebench.core.model import LatentVariableModel
+from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.models import card as cards
+from vaebench.models import loading
 
 Measure = Callable[..., dict[str, Measurement]]
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.types import _size
 
-from vaebench.data import Dataset, Space, Split
+from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.model import FactoredModel, LatentDistribution, Latents
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Likelihood
-from vaebench.model import FactoredModel, LatentDistribution, Latents
 
 Fault = Literal["", "nan", "bright", "constant"]
 NONE = torch.Size()

@@ -6,11 +6,11 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from vaebench.data import Dataset, Space, Split
+from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.model import FactoredModel, LatentDistribution, Latents
 from vaebench.distributions.coupling import CouplingFlow, DecoupledPrior
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Gaussian, Likelihood
-from vaebench.model import FactoredModel, LatentDistribution, Latents
 
 LATENT = 2
 

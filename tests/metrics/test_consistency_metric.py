@@ -11,15 +11,15 @@ import torch
 from pixels import Pixels, pictures
 from torch import Tensor
 
-from vaebench import augmentation
-from vaebench.data import Batch, Dataset, Space, Split
+from vaebench.core import augmentation
+from vaebench.core.data import Batch, Dataset, Space, Split
+from vaebench.core.metric import Measurement, UnavailableError
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.divergence import divergence
 from vaebench.distributions.noise import keyed
 from vaebench.functional.divergence import kl_gaussian
 from vaebench.functional.statistics import wilson
-from vaebench.metric import Measurement, UnavailableError
 from vaebench.metrics.consistency import Consistency, compare
-from vaebench.model import LatentVariableModel
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]

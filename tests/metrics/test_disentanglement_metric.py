@@ -9,18 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaebench import card as cards
-from vaebench import loading, plugins
-from vaebench.data import Dataset, GroundTruth, Source, Space, Split
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, GroundTruth, Source, Space, Split
+from vaebench.core.metric import Measurement
+from vaebench.core.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Gaussian, Likelihood
+from vaebench.evaluation.run import MetricRun, Settings, Subject
 from vaebench.functional.factors import uniform_factors
-from vaebench.metric import Measurement
-from vaebench.metric_run import MetricRun, Settings, Subject
 from vaebench.metrics import disentanglement
-from vaebench.metrics._encoder import Encoder
 from vaebench.metrics.disentanglement import Disentanglement, plugin
-from vaebench.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
+from vaebench.metrics.shared.encoder import Encoder
+from vaebench.models import card as cards
+from vaebench.models import loading
 
 Measure = Callable[..., dict[str, Measurement]]
 SIZES = (10, 20, 12)

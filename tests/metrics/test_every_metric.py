@@ -13,18 +13,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaebench import card as cards
-from vaebench import files, inception, loading, plugins, runner
-from vaebench.adapters.flat import Flat, Options
-from vaebench.data import Dataset, GroundTruth, Source, Space, Split, fingerprint
+from vaebench.core import files
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, GroundTruth, Source, Space, Split, fingerprint
+from vaebench.core.metric import Checkpoint, Metric, Stage, Trajectory, UnavailableError
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions import noise
+from vaebench.evaluation import runner
+from vaebench.evaluation.journal import Journal
+from vaebench.evaluation.resources import Folder
+from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings
 from vaebench.functional.factors import uniform_factors
-from vaebench.journal import Journal
-from vaebench.metric import Checkpoint, Metric, Stage, Trajectory, UnavailableError
-from vaebench.metric_run import MetricRun, Settings, Subject, Surroundings
-from vaebench.model import LatentVariableModel
-from vaebench.resources import Folder
-from vaebench.stages import PriorSample
+from vaebench.metrics.shared import inception
+from vaebench.metrics.shared.passes import PriorSample
+from vaebench.models import card as cards
+from vaebench.models import loading
+from vaebench.models.adapters.flat import Flat, Options
 
 CPU = torch.device("cpu")
 WHOLE = Settings(CPU, in_flight=1)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from click.testing import Result
 
-from vaebench.data import Dataset
+from vaebench.core.data import Dataset
+from vaebench.core.model import LatentVariableModel
+from vaebench.evaluation.resources import Folder
+from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings
 from vaebench.functional.frechet import frechet_distance, moments
-from vaebench.metric_run import MetricRun, Settings, Subject, Surroundings
 from vaebench.metrics.fd_domain import FdDomain
-from vaebench.model import LatentVariableModel
-from vaebench.resources import Folder
-from vaebench.sample_quality import stored
+from vaebench.metrics.shared.sample_quality import stored
 
 CPU = torch.device("cpu")
 Zoo = Callable[[str], LatentVariableModel]

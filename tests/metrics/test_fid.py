@@ -16,18 +16,19 @@ from PIL import Image
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
-from vaebench import files, inception, remote
-from vaebench.data import Dataset, Space
-from vaebench.errors import DataError
+from vaebench.core import files, remote
+from vaebench.core.data import Dataset, Space
+from vaebench.core.errors import DataError
+from vaebench.core.metric import UnavailableError
+from vaebench.core.model import LatentVariableModel
+from vaebench.core.remote import Progress
+from vaebench.evaluation.resources import Folder
+from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.functional.frechet import frechet_distance, moments
-from vaebench.metric import UnavailableError
-from vaebench.metric_run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.metrics.fid import Fid
-from vaebench.model import LatentVariableModel
-from vaebench.remote import Progress
-from vaebench.resources import Folder
-from vaebench.sample_quality import stored
-from vaebench.stages import PriorSample, candidates
+from vaebench.metrics.shared import inception
+from vaebench.metrics.shared.passes import PriorSample, candidates
+from vaebench.metrics.shared.sample_quality import stored
 
 CPU = torch.device("cpu")
 Zoo = Callable[[str], LatentVariableModel]

@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vaebench.adapters.flat import Flat, Options
-from vaebench.data import Dataset, Space, Split
+from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.metric import Measurement
+from vaebench.core.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
 from vaebench.distributions.coupling import CouplingFlow, DecoupledPrior
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import DiscretisedLogistic, Likelihood
-from vaebench.metric import Measurement
-from vaebench.metric_run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.metrics import gallery
-from vaebench.metrics._image_grid import SIDE, Row, png
 from vaebench.metrics.gallery import Gallery
-from vaebench.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
+from vaebench.metrics.shared.image_grid import SIDE, Row, png
+from vaebench.models.adapters.flat import Flat, Options
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vaebench.data import Dataset
+from vaebench.core.data import Dataset
+from vaebench.core.metric import Measurement
+from vaebench.core.model import LatentVariableModel
 from vaebench.functional.divergence import kl_gaussian
-from vaebench.metric import Measurement
 from vaebench.metrics.information import Information
-from vaebench.model import LatentVariableModel
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]

@@ -7,16 +7,16 @@ import pytest
 import torch
 from stored import LATENT, Stored, dataset, leak, means, pocket
 
-from vaebench import selftest
-from vaebench.data import Dataset
+from vaebench.core.data import Dataset
+from vaebench.core.metric import Measurement
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.coupling import CouplingFlow
+from vaebench.evaluation import selftest
 from vaebench.functional.leakage import FIXED, leakage, threshold, thresholds
-from vaebench.metric import Measurement
 from vaebench.metrics import latent_gap
-from vaebench.metrics._prior import log_base, log_prior
 from vaebench.metrics.latent_gap import LatentGap
-from vaebench.model import LatentVariableModel
-from vaebench.oracles import oracles
+from vaebench.metrics.shared.prior import log_base, log_prior
+from vaebench.models.oracles import oracles
 
 Measure = Callable[..., dict[str, Measurement]]
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from vaebench import card as cards
-from vaebench import loading, plugins
-from vaebench.adapters.flat import Flat, Options
-from vaebench.data import Dataset, Source, Space, Split
-from vaebench.metric import Measurement
-from vaebench.metric_run import MetricRun, Settings, Subject
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, Source, Space, Split
+from vaebench.core.metric import Measurement
+from vaebench.evaluation.run import MetricRun, Settings, Subject
 from vaebench.metrics.likelihood import Likelihood
+from vaebench.models import card as cards
+from vaebench.models import loading
+from vaebench.models.adapters.flat import Flat, Options
 
 CPU = torch.device("cpu")
 

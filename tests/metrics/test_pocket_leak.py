@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 from stored import Stored, dataset, leak, means, pocket
 
-from vaebench import card as cards
-from vaebench import loading, plugins
-from vaebench.data import Dataset, Source
+from vaebench.core import registry as plugins
+from vaebench.core.data import Dataset, Source
+from vaebench.core.metric import Measurement
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.coupling import CouplingFlow
 from vaebench.functional.leakage import below_tail
-from vaebench.metric import Measurement
 from vaebench.metrics.pocket_leak import PocketLeak
-from vaebench.model import LatentVariableModel
+from vaebench.models import card as cards
+from vaebench.models import loading
 
 Measure = Callable[..., dict[str, Measurement]]
 QUICK = PocketLeak(draws=500, tail=0.01, shown=50)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from scipy import stats
 
-from vaebench.data import Dataset, Split
+from vaebench.core.data import Dataset, Split
+from vaebench.core.metric import Measurement
+from vaebench.core.model import LatentVariableModel
 from vaebench.functional.statistics import wilson
-from vaebench.metric import Measurement
 from vaebench.metrics.probe import Probe, accuracy
-from vaebench.model import LatentVariableModel
-from vaebench.oracles import LinearGaussian, oracles
+from vaebench.models.oracles import LinearGaussian, oracles
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]

@@ -10,12 +10,12 @@ import torch
 from pixels import Fault, Pixels, pictures
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
-from vaebench.data import Batch, Dataset, Space, Split
+from vaebench.core.data import Batch, Dataset, Space, Split, eight_bit
+from vaebench.core.metric import Measurement
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
-from vaebench.metric import Measurement
 from vaebench.metrics.reconstruction import Reconstruction, reconstruct
-from vaebench.model import LatentVariableModel
-from vaebench.stages import displayed, eight_bit
+from vaebench.metrics.shared.passes import displayed
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from vaebench.adapters.likelihood_regret import LikelihoodRegret, Options
-from vaebench.data import Batch, Dataset, Space, Split
+from vaebench.core.data import Batch, Dataset, Space, Split
+from vaebench.core.metric import Measurement, UnavailableError
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
-from vaebench.formats.likelihood_regret import read
+from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings
 from vaebench.functional.random import derive
 from vaebench.functional.separation import separation
-from vaebench.metric import Measurement, UnavailableError
-from vaebench.metric_run import MetricRun, Settings, Subject, Surroundings
 from vaebench.metrics import regret
-from vaebench.metrics._outliers import MADE, NAMES, PAIRS, fitted, made
 from vaebench.metrics.regret import SCORES, Regret, nll, regrets, tuned
-from vaebench.model import LatentVariableModel
-from vaebench.oracles import LinearGaussian, oracles
+from vaebench.metrics.shared.outliers import MADE, NAMES, PAIRS, fitted, made
+from vaebench.models.adapters.likelihood_regret import LikelihoodRegret, Options
+from vaebench.models.formats.likelihood_regret import read
+from vaebench.models.oracles import LinearGaussian, oracles
 
 Zoo = Callable[[str], LatentVariableModel]
 QUICK = Regret(images=12, samples=8, steps=3, learning_rate=1e-2, resamples=20)
@@ -274,7 +274,7 @@ def test_every_column_of_digits_and_every_score_kept(zoo: Zoo, digits: Dataset) 
 
 def test_values_do_not_depend_on_how_a_run_is_cut(zoo: Zoo, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     _, one, _ = measured(zoo("vae"), digits, Fake())
-    monkeypatch.setattr("vaebench.metric_run.BLOCK", 5)
+    monkeypatch.setattr("vaebench.evaluation.run.BLOCK", 5)
     monkeypatch.setattr(regret, "_FLOATS", 1)
     _, cut, _ = measured(zoo("vae"), digits, Fake(), rows=3, in_flight=3)
     tables = [pq.read_table(io.BytesIO(kept["scores.parquet"])).to_pydict() for kept in (one, cut)]

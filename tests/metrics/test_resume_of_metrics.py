@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from vaebench import board, files, plugins
-from vaebench.rows import Row
+from vaebench.boards import store as board
+from vaebench.boards.rows import Row
+from vaebench.core import files
+from vaebench.core import registry as plugins
 
 Invoke = Callable[..., Result]
 KILLED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from vaebench import files
+from vaebench.core import files
 real, left = os.replace, int(sys.argv.pop(1))
 def replace(source, target):
     global left
@@ -27,7 +29,7 @@ def replace(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     real(source, target)
 os.replace = replace
-from vaebench.cli import main
+from vaebench.cli.main import main
 main()
 """
 """Dies before it keeps block number argv[1], or else before it keeps a row."""

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.types import _size
 
-from vaebench import files, runner
-from vaebench.data import Dataset, Space, Split, fingerprint
+from vaebench.boards.rows import Row
+from vaebench.core import files
+from vaebench.core.data import Dataset, Space, Split, fingerprint
+from vaebench.core.metric import Measurement
+from vaebench.core.model import FactoredModel, LatentDistribution, Latents
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Likelihood
+from vaebench.evaluation import runner
+from vaebench.evaluation.journal import Journal
+from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.functional.frechet import gaussian_distance
-from vaebench.journal import Journal
-from vaebench.metric import Measurement
-from vaebench.metric_run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.metrics.fd_domain import FdDomain
 from vaebench.metrics.fid import Fid
-from vaebench.model import FactoredModel, LatentDistribution, Latents
-from vaebench.rows import Row
 
 CPU, NONE = torch.device("cpu"), torch.Size()
 SPACE = Space((1, 2, 2), 256, "pmf")

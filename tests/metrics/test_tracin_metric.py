@@ -14,18 +14,20 @@ import torch
 from click.testing import Result
 from torch import Tensor
 
-from vaebench import card as cards
-from vaebench import loading, schedule, training, trajectory
-from vaebench.adapters.flat import Flat, Options
-from vaebench.card import Card, Recipe
-from vaebench.data import Batch, Dataset, Space, Split, fingerprint
+from vaebench.core.data import Batch, Dataset, Space, Split, fingerprint
+from vaebench.core.metric import Measurement, Run, UnavailableError
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
-from vaebench.metric import Measurement, Run, UnavailableError
-from vaebench.metric_run import MetricRun, Settings, Subject, Surroundings, alone
+from vaebench.evaluation.resources import Folder
+from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings, alone
 from vaebench.metrics import tracin
 from vaebench.metrics.tracin import Tracin, example_gradients
-from vaebench.model import LatentVariableModel
-from vaebench.resources import Folder
+from vaebench.models import card as cards
+from vaebench.models import loading, trajectory
+from vaebench.models.adapters.flat import Flat, Options
+from vaebench.models.card import Card, Recipe
+from vaebench.training import loop as training
+from vaebench.training import schedule
 
 CPU = torch.device("cpu")
 SMALL = Tracin(samples=2, queries=12, top=3)

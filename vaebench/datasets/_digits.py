@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from ..data import Split
+from vaebench.core.data import Split
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torchvision.datasets import EMNIST, MNIST
 from torchvision.datasets.utils import check_integrity
 
-from ..data import Split
-from ._files import damaged, require
+from vaebench.core.data import Split
+from vaebench.datasets._files import damaged, require
 
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import torch
 
-from ..data import GroundTruth, Split
-from ..functional import random
+from vaebench.core.data import GroundTruth, Split
+from vaebench.functional import random
 
 SIZES = {"train": 20_000, "test": 500}
 

@@ -18,8 +18,8 @@ from rich.progress import track
 from torchvision.datasets import CelebA
 from torchvision.datasets.utils import check_integrity
 
-from ..data import Source, Space, Split
-from ._files import damaged, remedy, require
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._files import damaged, remedy, require
 
 PARTITION, FACES = "celeba/list_eval_partition.txt", "celeba/img_align_celeba"
 SPLITS = ("train", "valid", "test")

@@ -9,8 +9,8 @@ import torch
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
-from ..data import Source, Space, Split
-from ._files import damaged, require
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._files import damaged, require
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:

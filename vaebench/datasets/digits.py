@@ -1,7 +1,7 @@
 """UCI handwritten digits as bundled with scikit-learn (8x8, 17 levels); 1437 to train, 360 to test."""
 
-from ..data import Source, Space
-from ._digits import read
+from vaebench.core.data import Source, Space
+from vaebench.datasets._digits import read
 
 plugin = Source(
     name="digits",

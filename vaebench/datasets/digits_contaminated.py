@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import Source, Space, Split
-from ..functional import random
-from . import _digits
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets import _digits
+from vaebench.functional import random
 
 EACH = 24
 

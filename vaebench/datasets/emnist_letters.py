@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..data import Source, Space, Split
-from ._idx import LETTER_IMAGES as IMAGES
-from ._idx import LETTER_LABELS as LABELS
-from ._idx import UPRIGHT_MD5, letters
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._idx import LETTER_IMAGES as IMAGES
+from vaebench.datasets._idx import LETTER_LABELS as LABELS
+from vaebench.datasets._idx import UPRIGHT_MD5, letters
 
 __all__ = ["IMAGES", "LABELS", "plugin"]
 

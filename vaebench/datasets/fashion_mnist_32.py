@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import FashionMNIST
 
-from ..data import Source, Space, Split
-from ._idx import mnist_like
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._idx import mnist_like
 
 SIDE = 32
 

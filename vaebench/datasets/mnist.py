@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torchvision.datasets import MNIST
 
-from ..data import Source, Space, Split
-from ._idx import mnist_like
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._idx import mnist_like
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:

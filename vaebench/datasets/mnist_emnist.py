@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torchvision.datasets import MNIST
 
-from ..data import Source, Space, Split
-from ..functional import random
-from ._idx import letters, mnist_like
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._idx import letters, mnist_like
+from vaebench.functional import random
 
 LETTERS = 1000
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data import Source, Space, Split
-from ._files import damaged, require
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._files import damaged, require
 
 FOLDER = "BinaryMNIST"
 ADDRESS = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"

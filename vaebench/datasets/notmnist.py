@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..data import Source, Space, Split
-from ._idx import read_split
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._idx import read_split
 
 ORIGIN = "https://github.com/davidflanagan/notMNIST-to-MNIST"
 IMAGES, LABELS = (f"notMNIST/raw/t10k-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))

@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.datasets import Omniglot
 from torchvision.datasets.utils import download_and_extract_archive
 
-from ..data import Source, Space, Split
-from ._files import damaged, require
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._files import damaged, require
 
 PACKED = "omniglot/omniglot_105.npz"
 FOLDERS = {"train": "images_background", "test": "images_evaluation"}

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import GroundTruth, Source, Space, Split
-from ._rendered import rendered
+from vaebench.core.data import GroundTruth, Source, Space, Split
+from vaebench.datasets._rendered import rendered
 
 SIDE, FINE = 64, 10  # FINE: subpixels along a side of a pixel
 NAMES = ("shape", "scale", "orientation", "x", "y")

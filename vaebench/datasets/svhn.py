@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torchvision.datasets import SVHN
 
-from ..data import Source, Space, Split
-from ._files import damaged, require
+from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._files import damaged, require
 
 SPLITS = ("train", "test")
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import GroundTruth, Source, Space, Split
-from ._rendered import rendered
+from vaebench.core.data import GroundTruth, Source, Space, Split
+from vaebench.datasets._rendered import rendered
 
 SIDE, FINE, DOTS, POSITIONS = 64, 10, 3, 64  # FINE: subpixels along a side of a pixel
 NAMES = tuple(f"{axis}{dot}" for dot in range(DOTS) for axis in "xy")

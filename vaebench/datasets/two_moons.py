@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.datasets import make_moons
 
-from ..data import Source, Space, Split
+from vaebench.core.data import Source, Space, Split
 
 SIZES = {"train": 10_000, "test": 2_000}
 

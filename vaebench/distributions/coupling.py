@@ -10,7 +10,7 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
-from . import noise
+from vaebench.distributions import noise
 
 
 def _net(width: int, hidden: int) -> nn.Sequential:

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ..functional.divergence import kl_gaussian
-from .gaussian import DiagonalGaussian, TopDownGaussian
+from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian
+from vaebench.functional.divergence import kl_gaussian
 
 Gaussians = DiagonalGaussian | TopDownGaussian
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol, final
 import torch
 from torch import Tensor
 
-from ..functional.divergence import kl_gaussian
-from ..functional.gaussian import log_density
-from . import noise
+from vaebench.distributions import noise
+from vaebench.functional.divergence import kl_gaussian
+from vaebench.functional.gaussian import log_density
 
 
 @final

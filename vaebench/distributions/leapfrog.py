@@ -10,10 +10,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..functional.gaussian import log_density
-from ..functional.transforms import transformed
-from . import noise
-from .gaussian import DiagonalGaussian
+from vaebench.distributions import noise
+from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.functional.gaussian import log_density
+from vaebench.functional.transforms import transformed
 
 Potential = Callable[[Tensor], Tensor]
 """U(z) = -log p(x, z) up to a constant: z (S, B, L) to (S, B) nats."""

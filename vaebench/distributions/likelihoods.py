@@ -14,8 +14,8 @@ from torch.distributions import Distribution
 from torch.distributions.constraints import Constraint
 from torch.types import _size
 
-from ..functional import bernoulli, categorical, logistic
-from . import noise
+from vaebench.distributions import noise
+from vaebench.functional import bernoulli, categorical, logistic
 
 _NONE = torch.Size()
 MIN_LOG_SCALE = -7.0  # of a logistic, in units where x spans [-1, 1]

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-from ..functional import random
+from vaebench.functional import random
 
 
 class _Keyed:

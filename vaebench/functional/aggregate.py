@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import random
+from vaebench.functional import random
 
 POINTS, COMPONENTS = 128, 2048  # a tile of densities, 2 MiB: what a core's cache holds
 

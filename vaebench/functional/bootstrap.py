@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import random
+from vaebench.functional import random
 
 
 def bootstrap_stderr(statistic: Callable[[Tensor], float], count: int, seed: int, resamples: int = 100) -> float:

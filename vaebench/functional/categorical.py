@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .transforms import transformed
+from vaebench.functional.transforms import transformed
 
 _FLOATS = 2**18  # of logits that are normalised at once where nothing has to be kept for a gradient
 

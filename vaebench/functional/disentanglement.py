@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .aggregate import log_marginal_densities, marginals
+from vaebench.functional.aggregate import log_marginal_densities, marginals
 
 
 def histogram_bins(codes: Tensor, bins: int) -> Tensor:

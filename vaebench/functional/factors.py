@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import random
+from vaebench.functional import random
 
 FEW = 10
 """A factor with fewer values is no continuum: it is held fixed about a centre (JL1-VAE's continuity cutoff)."""

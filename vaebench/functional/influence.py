@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.func import grad, vmap
 
-from . import random
+from vaebench.functional import random
 
 Loss = Callable[..., Tensor]
 """The scalar loss of one example, from the parameters by name and that example's slice of each input."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import random
+from vaebench.functional import random
 
 LEVELS = (0.025, 0.975)
 

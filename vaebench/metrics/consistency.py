@@ -8,15 +8,15 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..augmentation import Transform, moved, refusal
-from ..data import Batch, Dataset
-from ..distributions.divergence import Gaussians, divergence
-from ..distributions.noise import keyed
-from ..functional.probe import LinearProbe, logistic_probe
-from ..functional.statistics import mean_stderr, wilson_stderr
-from ..metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
-from ..model import LatentVariableModel
-from ..stages import Embedding
+from vaebench.core.augmentation import Transform, moved, refusal
+from vaebench.core.data import Batch, Dataset
+from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.divergence import Gaussians, divergence
+from vaebench.distributions.noise import keyed
+from vaebench.functional.probe import LinearProbe, logistic_probe
+from vaebench.functional.statistics import mean_stderr, wilson_stderr
+from vaebench.metrics.shared.passes import Embedding
 
 SETS: dict[str, Transform] = {"small": "affine-small", "large": "affine-large"}
 

@@ -8,11 +8,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Batch, Dataset, GroundTruth, Split
-from ..functional import random
-from ..functional.aggregate import draw_mixture
-from ..functional.bootstrap import bootstrap_stderr
-from ..functional.disentanglement import (
+from vaebench.core.data import Batch, Dataset, GroundTruth, Split
+from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.functional import random
+from vaebench.functional.aggregate import draw_mixture
+from vaebench.functional.bootstrap import bootstrap_stderr
+from vaebench.functional.disentanglement import (
     entropies,
     histogram_bins,
     information_gap,
@@ -21,7 +23,7 @@ from ..functional.disentanglement import (
     modularity,
     mutual_information,
 )
-from ..functional.factor_prediction import (
+from vaebench.functional.factor_prediction import (
     Sample,
     beta_vae_score,
     concentration,
@@ -31,11 +33,9 @@ from ..functional.factor_prediction import (
     sap,
     separability,
 )
-from ..functional.factors import FEW, uniform_factors
-from ..functional.statistics import mean_stderr
-from ..metric import BLOCK, Column, Curve, Measurement, Metric, Run
-from ..model import LatentVariableModel
-from ._encoder import IMAGES, Encoder, around, pairs, points, votes
+from vaebench.functional.factors import FEW, uniform_factors
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.encoder import IMAGES, Encoder, around, pairs, points, votes
 
 RHOS = (0.1, 0.2, 0.3, 0.6, 1.0)  # of the curves; the scalar columns are at the first
 CHUNK = 100  # points about a centre that make one example of a pass

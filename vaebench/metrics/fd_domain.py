@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ..metric import Column, Run
-from ..sample_quality import Extract, SampleQuality
+from vaebench.core.metric import Column, Run
+from vaebench.metrics.shared.sample_quality import Extract, SampleQuality
 
 
 @final

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from .. import inception
-from ..metric import Column, Run
-from ..sample_quality import Extract, SampleQuality
+from vaebench.core.metric import Column, Run
+from vaebench.metrics.shared import inception
+from vaebench.metrics.shared.sample_quality import Extract, SampleQuality
 
 
 @final

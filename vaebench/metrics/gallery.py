@@ -8,15 +8,15 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from ..data import Batch, Dataset, Split
-from ..distributions.coupling import DecoupledPrior
-from ..distributions.noise import keyed
-from ..metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
-from ..model import LatentVariableModel
-from ..sample_quality import low_posterior, no_images, shown_as, shuffled
-from ..stages import Decode, PriorSample, candidates, displayed, eight_bit, varied
-from ._image_grid import Row, png
-from ._prior import first_prior, generation, representation
+from vaebench.core.data import Batch, Dataset, Split, eight_bit
+from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.coupling import DecoupledPrior
+from vaebench.distributions.noise import keyed
+from vaebench.metrics.shared.image_grid import Row, png
+from vaebench.metrics.shared.passes import Decode, PriorSample, candidates, displayed, varied
+from vaebench.metrics.shared.prior import first_prior, generation, representation
+from vaebench.metrics.shared.sample_quality import low_posterior, no_images, shown_as, shuffled
 
 ACROSS = 8  # images in a row
 LINES = 8  # interpolations

@@ -9,15 +9,15 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Batch, Dataset
-from ..distributions.gaussian import DiagonalGaussian
-from ..functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
-from ..functional.gaussian import log_density
-from ..functional.information import active_units, mutual_information
-from ..functional.statistics import mean_stderr
-from ..metric import BLOCK, Column, Curve, Measurement, Metric, Run
-from ..model import LatentVariableModel
-from ..stages import Posterior, points
+from vaebench.core.data import Batch, Dataset
+from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
+from vaebench.functional.gaussian import log_density
+from vaebench.functional.information import active_units, mutual_information
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.passes import Posterior, points
 
 
 def _densities(batch: Batch, seed: int, *, q: Mixture, dimensions: list[Mixture]) -> Mapping[str, Tensor]:

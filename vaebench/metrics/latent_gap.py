@@ -8,17 +8,17 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Batch, Dataset
-from ..distributions.noise import keyed
-from ..functional import random
-from ..functional.aggregate import draw_mixture, mixture
-from ..functional.knn_kl import knn_kl
-from ..functional.leakage import leakage, threshold, thresholds
-from ..functional.statistics import mean_stderr
-from ..metric import Column, Curve, Measurement, Metric, Run, UnavailableError
-from ..model import LatentVariableModel
-from ..stages import Posterior, PriorLatents, candidates, log_aggregate
-from ._prior import log_base, log_prior
+from vaebench.core.data import Batch, Dataset
+from vaebench.core.metric import Column, Curve, Measurement, Metric, Run, UnavailableError
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.noise import keyed
+from vaebench.functional import random
+from vaebench.functional.aggregate import draw_mixture, mixture
+from vaebench.functional.knn_kl import knn_kl
+from vaebench.functional.leakage import leakage, threshold, thresholds
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.passes import Posterior, PriorLatents, candidates, log_aggregate
+from vaebench.metrics.shared.prior import log_base, log_prior
 
 TAIL = 0.01  # of the prior, below whose threshold a draw of q(z) counts as leaked in the scalar columns
 REPEATS = 3

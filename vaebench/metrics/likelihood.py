@@ -9,12 +9,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Batch, Dataset
-from ..distributions.noise import keyed
-from ..functional.importance import ImportanceWeights
-from ..functional.statistics import mean_stderr
-from ..metric import Column, Measurement, Metric, Run
-from ..model import LatentVariableModel
+from vaebench.core.data import Batch, Dataset
+from vaebench.core.metric import Column, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.noise import keyed
+from vaebench.functional.importance import ImportanceWeights
+from vaebench.functional.statistics import mean_stderr
 
 
 def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, rows: int) -> dict[str, Tensor]:

@@ -8,17 +8,17 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Dataset, Split
-from ..distributions.coupling import DecoupledPrior
-from ..distributions.noise import keyed
-from ..functional.aggregate import draw_mixture, log_mixture_density, lowest
-from ..functional.leakage import below_tail
-from ..functional.statistics import mean_stderr
-from ..metric import Column, Measurement, Metric, Run
-from ..model import LatentVariableModel
-from ..stages import Posterior, PriorLatents, PriorSample, candidates
-from . import _latent_picture as picture
-from ._prior import first_prior, generation, log_prior
+from vaebench.core.data import Dataset, Split
+from vaebench.core.metric import Column, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.coupling import DecoupledPrior
+from vaebench.distributions.noise import keyed
+from vaebench.functional.aggregate import draw_mixture, log_mixture_density, lowest
+from vaebench.functional.leakage import below_tail
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared import latent_picture as picture
+from vaebench.metrics.shared.passes import Posterior, PriorLatents, PriorSample, candidates
+from vaebench.metrics.shared.prior import first_prior, generation, log_prior
 
 REPEATS = 10
 SHOWN = 2500

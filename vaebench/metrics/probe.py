@@ -7,14 +7,14 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Dataset, Split
-from ..distributions.gaussian import TopDownGaussian
-from ..functional.probe import logistic_probe, nearest_neighbours, stratified
-from ..functional.random import derive
-from ..functional.statistics import wilson_stderr
-from ..metric import Column, Curve, Measurement, Metric, Run
-from ..model import LatentVariableModel
-from ..stages import Embedding, Posterior
+from vaebench.core.data import Dataset, Split
+from vaebench.core.metric import Column, Curve, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.gaussian import TopDownGaussian
+from vaebench.functional.probe import logistic_probe, nearest_neighbours, stratified
+from vaebench.functional.random import derive
+from vaebench.functional.statistics import wilson_stderr
+from vaebench.metrics.shared.passes import Embedding, Posterior
 
 SIZES = (100, 1_000, 10_000)
 REPEATED = 1_000  # of subsets up to this size several are taken

@@ -9,13 +9,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from ..data import Batch, Dataset
-from ..distributions.noise import keyed
-from ..functional.image_quality import SMALLEST, psnr, ssim
-from ..functional.statistics import mean_stderr
-from ..metric import BLOCK, Column, Measurement, Metric, Run
-from ..model import LatentVariableModel
-from ..stages import displayed, eight_bit, varied
+from vaebench.core.data import Batch, Dataset, eight_bit
+from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.noise import keyed
+from vaebench.functional.image_quality import SMALLEST, psnr, ssim
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.passes import displayed, varied
 
 
 def reconstruct(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ..content import digest
-from ..data import Batch, Dataset, Split
-from ..distributions.gaussian import DiagonalGaussian
-from ..distributions.noise import keyed
-from ..functional.complexity import compressed_bits, input_complexity
-from ..functional.divergence import kl_gaussian
-from ..functional.importance import ImportanceWeights
-from ..functional.random import derive
-from ..functional.separation import Separation, separation
-from ..functional.statistics import mean_stderr
-from ..metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
-from ..model import FactoredModel, LatentVariableModel
-from ._outliers import NAMES, PAIRS, outliers
+from vaebench.core.content import digest
+from vaebench.core.data import Batch, Dataset, Split
+from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
+from vaebench.core.model import FactoredModel, LatentVariableModel
+from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.distributions.noise import keyed
+from vaebench.functional.complexity import compressed_bits, input_complexity
+from vaebench.functional.divergence import kl_gaussian
+from vaebench.functional.importance import ImportanceWeights
+from vaebench.functional.random import derive
+from vaebench.functional.separation import Separation, separation
+from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.outliers import NAMES, PAIRS, outliers
 
 SCORES = ("regret", "likelihood", "complexity", "ratio")
 MEASURES: tuple[tuple[str, Literal["higher", "lower"]], ...] = (

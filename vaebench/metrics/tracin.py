@@ -13,9 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..data import Batch, Dataset, Split
-from ..distributions.noise import keyed
-from ..functional.influence import (
+from vaebench.core.data import Batch, Dataset, Split
+from vaebench.core.metric import (
+    BLOCK,
+    Checkpoint,
+    Column,
+    Curve,
+    Measurement,
+    Metric,
+    Run,
+    Trajectory,
+    UnavailableError,
+)
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.noise import keyed
+from vaebench.functional.influence import (
     checkpoint_weight,
     detection_area,
     detection_curve,
@@ -24,10 +36,8 @@ from ..functional.influence import (
     squared_correlation,
     top_agreement,
 )
-from ..functional.random import derive, keys
-from ..functional.statistics import mean_stderr
-from ..metric import BLOCK, Checkpoint, Column, Curve, Measurement, Metric, Run, Trajectory, UnavailableError
-from ..model import LatentVariableModel
+from vaebench.functional.random import derive, keys
+from vaebench.functional.statistics import mean_stderr
 
 FOREIGN = -1
 """The label of a training example that does not belong to the dataset."""

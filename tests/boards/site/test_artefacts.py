@@ -1,0 +1,80 @@
+"""What is read from beside the rows."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hostile import keep
+
+from vaebench.boards.site import artefacts
+from vaebench.core.errors import DataError
+from vaebench.metrics import regret
+from vaebench.models import card
+
+ZOO = Path(__file__).parents[3] / "model_zoo"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    keep(tmp_path)
+    return tmp_path / "mnist" / "alpha"
+
+
+def test_pictures_are_named_by_their_content(folder: Path) -> None:
+    (found,) = artefacts.pictures(folder).values()
+    names = ["gallery/<b>bold.png", "gallery/drawing.svg", "gallery/samples.png"]
+    assert [figure.caption for figure in found] == names
+    files = dict(file for figure in found for file in figure.files())
+    assert set(files.values()) == {(folder / "gallery" / name).read_bytes() for name in ("<b>bold.png", "samples.png")}
+    assert all(name.removeprefix("pictures/").removesuffix(".png").isalnum() for name in files)
+
+
+def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").symlink_to(folder)
+    assert artefacts.pictures(tmp_path / "model") == {}
+    assert artefacts.scores(tmp_path / "model") == {}
+    (folder / "also").symlink_to(folder / "gallery")
+    assert set(artefacts.pictures(folder)) == {"gallery"}
+
+
+def test_no_folder_is_no_pictures(tmp_path: Path) -> None:
+    assert artefacts.pictures(tmp_path / "none") == {}
+    assert artefacts.scores(tmp_path / "none") == {}
+
+
+def test_scores_are_parted_by_set(folder: Path) -> None:
+    found = artefacts.scores(folder)
+    assert list(found) == ["regret"]
+    assert [values.tolist() for values in found["regret"].values()] == [[0.1, 0.3], [2.0, 2.5]]
+
+
+def test_the_scores_are_those_of_the_metric() -> None:
+    assert tuple(artefacts.SCORES) == regret.SCORES
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{"index": [0]}, {"set": ["a"], "regret": ["high"]}, {"set": ["a"], "regret": [np.nan]}, {"set": [], "regret": []}],
+    ids=["no set", "text", "not finite", "empty"],
+)
+def test_damaged_scores_are_one_error(folder: Path, table: dict[str, list[object]]) -> None:
+    pq.write_table(pa.table(table), buffer := io.BytesIO())
+    for content in (buffer.getvalue(), b"PAR1", b""):
+        (folder / "regret" / "scores.parquet").write_bytes(content)
+        with pytest.raises(DataError, match=r"cannot read .*scores\.parquet.*run regret again"):
+            artefacts.scores(folder)
+
+
+def test_facts_are_the_whole_card() -> None:
+    read = card.read(ZOO / "digits" / "dpvae.toml")
+    found = dict(artefacts.facts(read))
+    assert found["family"] == read.family
+    assert {key: found[f"model.{key}"] for key in read.model} == dict(read.model)
+    assert read.training is not None
+    assert read.weights is not None
+    assert found["training.epochs"] == read.training.epochs
+    assert found["weights.sha256"] == read.weights.sha256
+    assert not {"name", "dataset", "summary", "notes", "path", "training.ema"} & set(found)

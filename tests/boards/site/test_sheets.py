@@ -1,0 +1,101 @@
+"""What pages say of rows: ties, bars, champions and provenance."""
+
+import pytest
+from hostile import FAILED, row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vaebench.boards.rows import Row
+from vaebench.boards.site import sheets
+from vaebench.boards.site.sheets import Cell, Sheet
+
+values = st.floats(-1e6, 1e6)
+errors = st.none() | st.floats(0, 1e3)
+
+
+def sheet(*rows: Row) -> Sheet:
+    (found,) = sheets.of_rows(rows)
+    return found
+
+
+def cells(found: Sheet, column: int = 0) -> dict[str, Cell]:
+    return {line.model: cell for line in found.lines if (cell := line.cells[column]) is not None}
+
+
+def test_ties_are_models_of_one_rank() -> None:
+    found = cells(sheet(row(model="a", value=1.0), row(model="b", value=1.1), row(model="c", value=9.0)))
+    assert {model: (cell.rank, cell.tied) for model, cell in found.items()} == {
+        "a": (1, True), "b": (1, True), "c": (3, False),
+    }  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(values, errors), min_size=1, max_size=6))
+def test_bars_are_intervals_on_one_scale(pairs: list[tuple[float, float | None]]) -> None:
+    rows = [row(model=f"m{i}", value=value, stderr=error) for i, (value, error) in enumerate(pairs)]
+    bars = [cell.bar for cell in cells(sheet(*rows)).values() if cell.bar is not None]
+    assert len(bars) == len(rows)
+    low, high = min(bar.low for bar in bars), max(bar.high for bar in bars)
+    for bar in bars:
+        assert -1e-6 <= bar.left <= bar.middle <= bar.right <= 100 + 1e-6
+        if high > low:
+            assert low + bar.left / 100 * (high - low) == pytest.approx(bar.low, abs=1e-6 * max(1, abs(low), abs(high)))
+            assert low + bar.right / 100 * (high - low) == pytest.approx(
+                bar.high, abs=1e-6 * max(1, abs(low), abs(high))
+            )
+
+
+def test_the_extremes_of_a_column_span_it() -> None:
+    found = cells(sheet(row(model="a", value=1.0), row(model="b", value=5.0)))
+    a, b = found["a"].bar, found["b"].bar
+    assert a is not None
+    assert b is not None
+    assert (a.left, b.right) == pytest.approx((0, 100))
+
+
+def test_a_failed_row_has_a_cell_without_bar_and_an_absent_one_none() -> None:
+    rows = (row(model="a"), row(model="a", column="elbo"), row(model="b", **FAILED))
+    found = sheet(*rows)
+    assert [heading.name for heading in found.group.columns] == ["elbo", "nll"]
+    assert set(cells(found)) == {"a"}
+    assert (cells(found, 1)["b"].rank, cells(found, 1)["b"].bar) == (None, None)
+
+
+def test_lines_are_in_order_of_the_first_ranked_column() -> None:
+    aside = [row(model=model, column="about", better="none", value=0.0) for model in "abc"]
+    found = sheet(*aside, *(row(model=model, value=value) for model, value in zip("abc", (9, 1, 5), strict=True)))
+    assert found.by == "nll"
+    assert [line.model for line in found.lines] == ["b", "c", "a"]
+    assert sheet(*aside).by is None
+
+
+def test_champions_are_all_that_no_other_beats() -> None:
+    up = {"column": "elbo", "better": "higher"}
+    rows = [row(model=m, value=v) for m, v in zip("abc", (1.1, 1.0, 9.0), strict=True)]
+    rows += [row(model=m, value=v, **up) for m, v in zip("abc", (1.1, 1.0, 9.0), strict=True)]
+    rows += [row(model="a", column="rate", better="none"), row(model="d", value=0.0, verified="refuted")]
+    found = {best.heading.name: best for best in sheets.champions(sheet(*rows))}
+    assert {name: (best.models, best.row.model, best.of) for name, best in found.items()} == {
+        "nll": (["b", "a"], "b", 3),
+        "elbo": (["c"], "c", 3),
+    }
+
+
+def test_a_model_of_several_seeds_is_one_champion() -> None:
+    found = sheet(row(seed=0, value=2.0), row(seed=1, value=1.9))
+    (best,) = sheets.champions(found)
+    assert (best.models, best.of) == (["alpha"], 1)
+    assert not cells(found)["alpha"].tied
+
+
+def test_classes_and_origins_are_apart() -> None:
+    published = {"origin": "published", "source": "Table 1", "seed": None}
+    found = sheets.of_rows([row(), row(comparability='{"samples": 9}'), row(metric="other"), row(**published)])
+    assert [(each.group.metric, each.group.origin) for each in found] == [
+        ("likelihood", "measured"), ("likelihood", "published"), ("likelihood", "measured"), ("other", "measured"),
+    ]  # fmt: skip
+
+
+def test_provenance_is_told_once_for_each_run() -> None:
+    (line,) = sheet(row(), row(column="elbo"), row(column="rate", torch="2.7")).lines
+    assert [(run.torch, columns) for run, columns in line.provenance] == [("2.6", ["elbo", "nll"]), ("2.7", ["rate"])]

@@ -1,0 +1,98 @@
+"""Per-example values, kept beside the rows so that models can be compared example by example. Imports no torch.
+
+A file stands at <leaderboards>/<dataset>/<model>/<metric>/values-<digest>.parquet; the digest is of the metric's
+parameters and the seed, so that two protocols or seeds never overwrite one another. It holds a float32 column for each
+kept column of the metric, one line for each example of the split in order, and says in its metadata what was measured
+on what. Nothing is compressed (git does that): 40 kB a column for 10,000 examples, about 31 kB of which stay in git.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vaebench.boards.rows import Row
+from vaebench.core.errors import DataError
+
+ABOUT = (
+    "model", "weights_sha256", "dataset", "data_fingerprint", "split", "metric", "metric_version", "parameters", "seed",
+    "dtype",
+)  # fmt: skip
+"""The fields of a row that the file repeats: where one differs, the file is of another run."""
+ROUNDING = 1e-6  # of a mean of float32 values, relative
+
+
+def name(parameters: str, seed: int) -> str:
+    """The file's name: values-<first 12 hex digits of the SHA-256 of parameters and seed>.parquet."""
+    return f"values-{hashlib.sha256(f'{parameters} seed {seed}'.encode()).hexdigest()[:12]}.parquet"
+
+
+def encode(values: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> bytes:
+    """The file of `values`, each (N,), by column, measured on what `about` says (exactly the fields of `ABOUT`).
+
+    Equal values give equal bytes. ValueError for a value that is not finite, or columns of several lengths.
+    """
+    if set(about) != set(ABOUT):
+        raise ValueError(f"per-example values should say {', '.join(ABOUT)}")
+    arrays = {column: np.asarray(values[column], dtype=np.float32) for column in sorted(values)}
+    for column, array in arrays.items():
+        if array.ndim != 1 or not np.isfinite(array).all():
+            raise ValueError(f"per-example values of {column} are not one finite number for each example")
+    schema = pa.schema([pa.field(column, pa.float32(), nullable=False) for column in arrays])
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(
+        buffer,
+        schema,
+        version="2.6",
+        compression="none",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(arrays, "BYTE_STREAM_SPLIT"),  # like bytes together: git packs them smaller
+        write_statistics=False,
+        store_schema=False,
+        write_page_checksum=True,
+    ) as writer:
+        writer.write_table(pa.Table.from_arrays([pa.array(array) for array in arrays.values()], schema=schema))
+        writer.add_key_value_metadata({field: str(about[field]) for field in ABOUT})
+    return buffer.getvalue()
+
+
+def path(root: Path, row: Row) -> Path:
+    """Where the values behind a measured row are kept, if they are."""
+    return root / row.dataset / row.model / row.metric / name(row.parameters, row.seed or 0)
+
+
+def read(root: Path, row: Row) -> NDArray[np.float64]:
+    """The values (N,) behind a measured row, in the order of its split.
+
+    DataError where they are absent, damaged, or stale: of other weights, data, version or dtype, or of another mean
+    than the row's value.
+    """
+    file = path(root, row)
+    again = f"vaebench run --dataset {row.dataset} --metric {row.metric} --seed {row.seed} with these parameters again"
+    try:
+        with pq.ParquetFile(io.BytesIO(file.read_bytes()), page_checksum_verification=True) as parquet:
+            said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
+            kept = {c: np.asarray(column, dtype=np.float64) for c, column in parquet.read().to_pydict().items()}
+    except FileNotFoundError as error:
+        what = f"{row.model} on {row.dataset}, {row.metric}, seed {row.seed}, parameters {row.parameters}"
+        raise DataError(f"no per-example values are kept of {what}; do {again}") from error
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot read {file}: {text}; restore it, or do {again}") from error
+    for field in ABOUT:
+        if (found := said.get(field)) != (wanted := str(getattr(row, field))):
+            raise DataError(f"{file} is stale: its {field} is {found}, the row's {wanted}; do {again}")
+    if row.column not in kept:
+        raise DataError(f"{file} holds no {row.column}: per-example values are kept of {', '.join(kept)}")
+    values = kept[row.column]
+    mean, size = (float(values.mean()), float(np.abs(values).mean())) if len(values) else (0.0, 0.0)
+    if len(values) != row.n or row.value is None or abs(mean - row.value) > ROUNDING * size:
+        held = f"its mean is {mean:.8g} over {len(values)}, the row's value {row.value} over {row.n}"
+        raise DataError(f"{file} is stale: {held}; do {again}")
+    return values

@@ -1,0 +1,121 @@
+"""What is kept beside a model's rows, and its card, read as what strangers may have sent. Imports no torch.
+
+No file's name becomes a path of the site: pictures are named by their content. An SVG file can run scripts where it is
+opened as a page, so it becomes no file at all: it is written into the page as a `data:` picture, which cannot.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vaebench.core.errors import DataError
+from vaebench.models.card import Card
+
+PNG = b"\x89PNG\r\n\x1a\n"
+SCORES = {
+    "regret": "likelihood regret (nats)",
+    "likelihood": "-log p(x) (nats)",
+    "complexity": "-log2 p(x) - compressed size (bits)",
+    "ratio": "likelihood ratio (nats)",
+}
+"""The scores of `regret/scores.parquet` that are drawn, and their axes."""
+Scores = Mapping[str, Mapping[str, NDArray[np.float64]]]
+"""By score and then by set of images."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A picture of a page: its address from the site's root, a caption, the names of its colours, its content.
+
+    `content` is None where the address holds it all.
+    """
+
+    address: str
+    caption: str
+    legend: tuple[str, ...] = ()
+    content: bytes | None = None
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """The file of the site that it needs, if any."""
+        if self.content is not None:
+            yield self.address, self.content
+
+
+def figure(content: bytes, suffix: str, caption: str, legend: tuple[str, ...] = ()) -> Figure:
+    """A figure in a file named by its content."""
+    name = hashlib.sha256(content).hexdigest()[:20]
+    return Figure(f"pictures/{name}{suffix}", caption, legend, content)
+
+
+def pictures(folder: Path) -> dict[str, list[Figure]]:
+    """The PNG and SVG files of each subfolder (a metric's), in order of names.
+
+    Links are not followed, nor are false PNGs shown. DataError where a file cannot be read.
+    """
+    found: dict[str, list[Figure]] = {}
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix not in (".png", ".svg") or _linked(path):
+            continue
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; restore or remove it") from error
+        caption = f"{path.parent.name}/{path.name}"
+        if path.suffix == ".svg":
+            shown = Figure(f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}", caption)
+        elif content.startswith(PNG):
+            shown = figure(content, ".png", caption)
+        else:
+            continue
+        found.setdefault(path.parent.name, []).append(shown)
+    return found
+
+
+def scores(folder: Path) -> Scores:
+    """The score of every image of every set, as `regret` keeps them; nothing where it keeps none.
+
+    DataError where the file is not such a table.
+    """
+    path = folder / "regret" / "scores.parquet"
+    if not path.is_file() or _linked(path):
+        return {}
+    try:
+        columns = pq.read_table(io.BytesIO(path.read_bytes())).to_pydict()
+        names = np.asarray(columns["set"], dtype=str)
+        values = {score: np.asarray(columns[score], dtype=np.float64) for score in SCORES if score in columns}
+        if not len(names) or not all(np.isfinite(each).all() for each in values.values()):
+            raise ValueError("it holds no images, or a score that is not a finite number")
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot read {path}: {text}; restore it, or run regret again") from error
+    return {score: {name: each[names == name] for name in dict.fromkeys(names)} for score, each in values.items()}
+
+
+def _linked(path: Path) -> bool:
+    """Whether a file of a metric's folder may stand elsewhere: it, that folder or the model's is a link."""
+    return any(part.is_symlink() for part in (path, *path.parents[:2]))
+
+
+def facts(card: Card) -> list[tuple[str, Any]]:
+    """What a card says besides its summary and notes, nested tables as dotted keys."""
+
+    def flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                yield from flat(f"{prefix}.{key}", inner)
+        elif value is not None and value != "":
+            yield prefix, value
+
+    fields = ("family", "model", "objective", "training", "trained", "weights")
+    content = dataclasses.asdict(dataclasses.replace(card, path=None))
+    return [fact for name in fields for fact in flat(name, content[name])]

@@ -1,0 +1,15 @@
+"""How numbers are written."""
+
+PLACES = 12  # before or behind the point at most, else a number is written with an exponent
+
+
+def number(value: float, stderr: float | None) -> str:
+    """A value with its standard error, both to two digits of the error: "96.83 ± 0.45"; whole numbers in full."""
+    if stderr is None:
+        return f"{value:.6g}"
+    if stderr == 0:
+        return f"{value:.6g} ± 0"
+    digits = max(0, 1 - int(f"{stderr:.1e}".partition("e")[2]))
+    if digits > PLACES or max(abs(value), stderr) >= 10**PLACES:
+        return f"{value:.6g} ± {stderr:.1e}"
+    return f"{value:z.{digits}f} ± {stderr:.{digits}f}"

@@ -1,0 +1,228 @@
+"""vaebench board."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vaebench.cli.common import as_json_option, boards_option, complete, options
+from vaebench.core import files
+from vaebench.core import registry as plugins
+from vaebench.core.errors import DataError, UserError, unknown
+
+if TYPE_CHECKING:
+    from vaebench.boards.rows import Row
+
+
+@click.group()
+def board() -> None:
+    """Read leaderboards."""
+
+
+def board_rows(leaderboards: Path, dataset: str, published: bool = False) -> "tuple[Path, list[Row]]":
+    """The folder read from and the rows of one board: of `leaderboards`, else (said on stderr) of the shipped ones.
+
+    With `published`, also what others have published. UserError, with the boards that there are, where it has no rows.
+    """
+    from vaebench.boards import published as others
+    from vaebench.boards import store as boards
+
+    root = _root(leaderboards)
+    rows = boards.read(root, dataset) + (others.rows(dataset) if published else [])
+    if not rows:
+        known = ", ".join(sorted({*boards.datasets(root), *(others.datasets() if published else ())})) or "none"
+        raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
+    _tell(leaderboards, root)
+    return root, rows
+
+
+def _root(leaderboards: Path) -> Path:
+    shipped = files.shipped_boards()
+    return leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
+
+
+def _tell(leaderboards: Path, root: Path) -> None:
+    if root != leaderboards:
+        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
+
+
+dataset_argument = click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets")))
+class_option = click.option(
+    "--class", "protocol", multiple=True, metavar="FIELD=VALUE",
+    help="Only this comparability class, as samples=1000; can be given again.",
+)  # fmt: skip
+
+
+filter_options = options(
+    click.option("--metric", help="Only this metric."),
+    class_option,
+    click.option("--origin", type=click.Choice(["measured", "published"]), help="Only such rows."),
+    click.option("--verified", type=click.Choice(["unverified", "verified", "refuted"]), help="Only such rows."),
+)
+
+
+def _choose(
+    dataset: str, leaderboards: Path, metric: str | None, protocol: tuple[str, ...],
+    words: Mapping[str, str | None],
+) -> "list[Row]":  # fmt: skip
+    """The rows that every filter lets through; UserError with the nearest name, or for the filter that leaves none."""
+    _, rows = board_rows(leaderboards, dataset, published=True)
+    if metric is not None:
+        known = {row.metric for row in rows}
+        rows = [row for row in rows if row.metric == metric]
+        if not rows:
+            raise UserError(f"the board of {dataset!r}: {unknown('metric', metric, known)}")
+    for text in protocol:
+        rows = of_class(dataset, rows, text)
+    for name, word in words.items():
+        if word is not None:
+            rows = [row for row in rows if getattr(row, name) == word]
+            if not rows:
+                raise UserError(f"the board of {dataset!r} has no such rows that are {word}; leave --{name} out")
+    return rows
+
+
+def of_class(dataset: str, rows: "Sequence[Row]", text: str) -> "list[Row]":
+    """The rows whose comparability class has this FIELD=VALUE; UserError says which fields or values there are."""
+    from vaebench.boards.paired import protocol
+
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--class {text!r} should be FIELD=VALUE, as samples=1000")
+    known = [(row, protocol(row)) for row in rows]
+    if not any(field in fields for _, fields in known):
+        fields_ = {name for _, fields in known for name in fields}
+        raise UserError(f"the board of {dataset!r}: {unknown('class field', field, fields_)}")
+    kept = [row for row, fields in known if field in fields and _text(fields[field]) == value]
+    if not kept:
+        values = sorted({_text(fields[field]) for _, fields in known if field in fields})
+        raise UserError(f"the board of {dataset!r} has no {field}={value}; there are: {', '.join(values)}")
+    return kept
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@board.command()
+@dataset_argument
+@filter_options
+@click.option("--by", help="Order by this column, best first.")
+@options(boards_option, as_json_option)
+def show(
+    dataset: str, metric: str | None, protocol: tuple[str, ...], origin: str | None, verified: str | None,
+    by: str | None, leaderboards: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Print a board: ranks tie where 95% intervals overlap, and never cross comparability classes.
+
+    Ranks are among the rows that are shown; refuted rows have none. What others have published stands apart, with its
+    source and, where it cannot be compared, the reason; it is in no file of the leaderboards folder.
+    """
+    from vaebench.boards import export, ranking
+    from vaebench.cli import tables as terminal
+
+    rows = _choose(dataset, leaderboards, metric, protocol, {"origin": origin, "verified": verified})
+    if by is not None and by not in (columns := {row.column for row in rows}):
+        raise UserError(f"the board of {dataset!r}: {unknown('column', by, columns)}")
+    if as_json:
+        terminal.print_json(export.to_json(rows))
+        return
+    for group in sorted(ranking.table(rows, by=by), key=lambda group: (group.metric, group.origin)):
+        terminal.print_group(group)
+
+
+@board.command("csv")
+@dataset_argument
+@filter_options
+@boards_option
+def board_csv(
+    dataset: str, metric: str | None, protocol: tuple[str, ...], origin: str | None, verified: str | None,
+    leaderboards: Path,
+) -> None:  # fmt: skip
+    """Print a board as CSV: a line for each model and class, standard errors in columns of their own.
+
+    With what others have published; the file <dataset>.csv is `--origin measured`.
+    """
+
+    rows = _choose(dataset, leaderboards, metric, protocol, {"origin": origin, "verified": verified})
+    from vaebench.boards import export
+
+    click.echo(export.to_csv(rows), nl=False)
+
+
+@board.command("diff")
+@click.argument("model")
+@click.argument("other")
+@click.option("--dataset", required=True, shell_complete=complete(lambda: plugins.names("datasets")))
+@click.option("--metric", "column", default="nll", show_default=True,
+              help="The column to compare, of a metric that keeps per-example values: nll, elbo.")  # fmt: skip
+@options(class_option, boards_option, as_json_option)
+def board_diff(
+    model: str, other: str, dataset: str, column: str, protocol: tuple[str, ...], leaderboards: Path, as_json: bool
+) -> None:
+    """Compare two models example by example: MODEL minus OTHER, a line for each class that both were measured in.
+
+    Better and worse are of MODEL: the 95% interval of the mean difference lies on one side of zero. That is far sharper
+    than two overlapping intervals of a board, since what makes an example hard for both cancels.
+    """
+    from vaebench.boards import per_example as values
+    from vaebench.boards.paired import paired, pairs, record
+    from vaebench.cli import tables as terminal
+
+    root, rows = board_rows(leaderboards, dataset)
+    rows = [row for row in rows if row.origin == "measured"]
+    for name in (model, other):
+        if name not in (models := {row.model for row in rows}):
+            raise UserError(f"the board of {dataset!r}: {unknown('model', name, models)}")
+    if model == other:
+        raise UserError(f"{model} and {other} are one model; name two")
+    sides = {row.column: row.better for row in rows if row.status == "ok"}
+    if column not in sides:
+        raise UserError(f"the board of {dataset!r}: {unknown('column', column, sides)}")
+    if sides[column] == "none":
+        raise UserError(f"neither more nor less of {column} is better; compare another column, as nll")
+    rows = [row for row in rows if row.column == column and row.model in (model, other)]
+    for text in protocol:
+        rows = of_class(dataset, rows, text)
+    matches = pairs([row for row in rows if row.model == model], [row for row in rows if row.model == other])
+    found, absent = [], []
+    for a, b in matches:
+        try:
+            found.append((a, b, paired(values.read(root, a), values.read(root, b))))
+        except DataError as error:
+            absent.append(error)
+    if not found:
+        raise absent[0]
+    for reason in absent:
+        click.echo(f"left out: {reason}", err=True)
+    if as_json:
+        terminal.print_json([record(*each) for each in found])
+    else:
+        terminal.print_differences(found)
+
+
+@board.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder, or an earlier site."
+)
+@options(boards_option, as_json_option)
+def html(out: Path, leaderboards: Path, as_json: bool) -> None:
+    """Write every board as a folder of pages that open from disk: open index.html in a browser.
+
+    A page for each dataset and each model, with cards, provenance, curves and pictures. Pages of an earlier site in the
+    same folder that are out of date are removed; nothing else there is touched.
+    """
+    from vaebench.boards import site
+    from vaebench.cli import bar as progress
+    from vaebench.cli import tables as terminal
+
+    root = _root(leaderboards)
+    with progress.Bar() as bar:
+        pages = site.write(root, out, bar.report)
+    _tell(leaderboards, root)
+    if as_json:
+        terminal.print_json({"index": str(out / "index.html"), "pages": pages})
+    else:
+        click.echo(f"{out / 'index.html'} ({pages} pages)")

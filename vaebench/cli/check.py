@@ -1,0 +1,94 @@
+"""vaebench selftest and vaebench check: does this machine, this model keep its promises?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vaebench.cli.common import (
+    as_json_option,
+    data_option,
+    dataset_option,
+    device_option,
+    find_card,
+    find_weights,
+    model_option,
+    options,
+)
+from vaebench.core import registry as plugins
+from vaebench.core.registry import load_dataset
+from vaebench.models.card import Card
+
+if TYPE_CHECKING:
+    from vaebench.core.metric import Metric
+    from vaebench.core.model import LatentVariableModel
+
+
+@click.command()
+@device_option
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
+@as_json_option
+@click.pass_context
+def selftest(ctx: click.Context, device: str, dtype: str, as_json: bool) -> None:
+    """Compare every estimator with an exact answer, on this machine."""
+    import torch
+
+    from vaebench.boards import text
+    from vaebench.cli import tables as terminal
+    from vaebench.core.device import torch_device
+    from vaebench.evaluation import selftest as tests
+
+    answers = list(tests.answers(torch_device(device), getattr(torch, dtype)))
+    if as_json:
+        terminal.print_json([{**a._asdict(), "error": a.error, "passed": a.passed} for a in answers])
+    else:
+        rows = [
+            (a.estimator, f"{a.exact:.6g}", text.number(a.estimate, a.stderr), f"{a.error:.1f}", _verdict(a.passed))
+            for a in answers
+        ]
+        headings = ("estimator", ">exact", ">estimate ± standard error", ">error in them", "verdict")
+        terminal.print_table(headings, rows)
+    ctx.exit(0 if all(a.passed for a in answers) else 1)
+
+
+def _verdict(passed: bool) -> str:
+    return "ok" if passed else "FAILED"
+
+
+@click.command()
+@options(model_option, dataset_option)
+@click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
+@click.option("--metric", help="Check this metric as well.")
+@options(data_option, as_json_option)
+@click.pass_context
+def check(
+    ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, metric: str | None,
+    data: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Run the conformance suite on a card's model (with its weights, if it has any) and its dataset."""
+    found = find_card(model, dataset, card)
+    from vaebench.cli import tables as terminal
+    from vaebench.core import checks
+    from vaebench.models import loading
+
+    content = load_dataset(found.dataset, data)
+    network = _network(found, loading.build_model(found, content.space))
+    results = [*checks.check_model(network), *checks.check_dataset(content)]
+    if metric is not None:
+        presets: Mapping[str, Metric] = plugins.load("metrics", metric)  # type: ignore[assignment]
+        results += [result for preset in presets.values() for result in checks.check_metric(preset)]
+    if as_json:
+        terminal.print_json([result._asdict() for result in results])
+    else:
+        rows = [(result.name, _verdict(result.passed), result.detail) for result in results]
+        terminal.print_table(("promise", "verdict", "what was seen"), rows)
+    ctx.exit(0 if all(result.passed for result in results) else 1)
+
+
+def _network(card: Card, network: "LatentVariableModel") -> "LatentVariableModel":
+    from vaebench.models import loading
+
+    if card.weights is not None:
+        loading.load_weights(network, find_weights(card))
+    return network

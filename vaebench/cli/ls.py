@@ -1,0 +1,27 @@
+"""vaebench ls."""
+
+import click
+
+from vaebench.cli.common import as_json_option
+from vaebench.core import registry as plugins
+from vaebench.models import card as cards
+
+
+@click.command("ls")
+@click.argument("kind", type=click.Choice(["models", "datasets", "metrics", "adapters", "objectives"]))
+@as_json_option
+def ls(kind: str, as_json: bool) -> None:
+    """List what there is: models of the zoo, datasets, metrics, adapters, objectives."""
+    from vaebench.cli import tables as terminal
+
+    if kind == "models":
+        headings = ("dataset", "model", "summary", "weights")
+        found = [cards.find(name, dataset) for dataset, name in cards.ids()]
+        rows = [(c.dataset, c.name, c.summary, "yes" if c.weights else "no") for c in found]
+    else:
+        headings = ("name", "summary")  # type: ignore[assignment]
+        rows = [(name, plugins.summary(kind, name)) for name in plugins.names(kind)]  # type: ignore[arg-type, misc]
+    if as_json:
+        terminal.print_json([dict(zip(headings, row, strict=True)) for row in rows])
+    else:
+        terminal.print_table(headings, rows)

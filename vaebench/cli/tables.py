@@ -1,0 +1,174 @@
+"""What a person at a terminal sees: tables on stdout, talk on stderr."""
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vaebench.boards.paired import Paired, protocol
+from vaebench.boards.ranking import Group
+from vaebench.boards.rows import Row
+from vaebench.boards.text import number
+from vaebench.boards.verification import Judgement
+
+WIDTH = 160  # of tables that no terminal shows
+
+
+class _Console(Console):
+    """A console that leaves a broken pipe to `cli`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def _stdout() -> Console:
+    return _Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """Where talk goes."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """`value` on stdout as JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None, leading: int | None = None
+) -> None:
+    """A table on stdout; headings that begin with `>` are of numbers and stand right.
+
+    With `leading`, what is too wide goes on in further tables, each with the first `leading` columns, and no cell of
+    theirs is broken.
+    """
+    console, lines = _stdout(), [list(row) for row in rows]
+    names = [heading.removeprefix(">") for heading in headings]
+    parts = [list(range(len(names)))]
+    if leading is not None:
+        widths = [
+            max(map(cell_len, [*name.split(), *(line[column] for line in lines)])) for column, name in enumerate(names)
+        ]
+        names = [textwrap.fill(*named, break_long_words=False) for named in zip(names, widths, strict=True)]
+        parts = list(_side_by_side(widths, leading, console.width))
+    if title is not None:
+        console.print(Text(title, style="bold"))
+    for columns in parts:
+        table = Table()
+        for column in columns:
+            table.add_column(Text(names[column]), justify="right" if headings[column].startswith(">") else "left")
+        for line in lines:
+            table.add_row(*(Text(line[column]) for column in columns))
+        console.print(table)
+
+
+def _side_by_side(widths: Sequence[int], leading: int, width: int) -> Iterator[list[int]]:
+    """The columns of each table: the first `leading`, and at least one of the others."""
+    room = width - 1 - sum(each + 3 for each in widths[:leading])  # with a cell go two blanks and a line
+    first = list(range(leading))
+    columns, left = first.copy(), room
+    for column in range(leading, len(widths)):
+        if len(columns) > leading and widths[column] + 3 > left:
+            yield columns
+            columns, left = first.copy(), room
+        columns.append(column)
+        left -= widths[column] + 3
+    yield columns
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """The rows of one run: a line for each column, or one for a metric that was skipped or failed."""
+    lines, told = [], set()
+    for row in rows:
+        if row.status != "ok":
+            if row.metric not in told:
+                lines.append((row.metric, "", f"{row.status}: {row.reason}", "", "", ""))
+            told.add(row.metric)
+            continue
+        shown = number(row.value, row.stderr) if row.value is not None else ""
+        lines.append((row.metric, row.column, shown, row.unit, _direction(row.better), str(row.n or "")))
+    title = f"{rows[0].model} on {rows[0].dataset}, seed {rows[0].seed}" if rows else None
+    print_table(("metric", "column", ">value ± standard error", "unit", "better", ">n"), lines, title)
+
+
+def _direction(better: str) -> str:
+    return {"lower": "lower", "higher": "higher"}.get(better, "")
+
+
+def _protocol(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(fields.items()) if value is not None)
+
+
+def print_group(group: Group) -> None:
+    """One class of a board: ranked columns as "rank. value ± error"; a published one with sources, and why not."""
+    published = group.origin == "published"
+    kind = "published, not ranked" if published else group.origin
+    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {kind} · {_protocol(group.comparability)}"
+    rows = [row for line in group.lines for row in line.rows.values() if published and row.reason]
+    title = "\n".join([title, *sorted({f"{row.column} is {row.reason}" for row in rows})])
+    headings = ["model", *(() if published else (">seed",))]
+    headings += [f">{c.name} [{c.unit}]" if c.unit else f">{c.name}" for c in group.columns]
+    lines = []
+    for line in group.lines:
+        cells = [line.model, *(() if published else ("" if line.seed is None else str(line.seed),))]
+        for column in group.columns:
+            row, rank = line.rows.get(column.name), line.ranks.get(column.name)
+            value = "" if row is None else number(row.value, row.stderr) if row.value is not None else row.status
+            value += " refuted" if row is not None and row.verified == "refuted" else ""
+            cells.append(f"{rank}. {value}" if rank is not None else value)
+        lines.append([*cells, line.source or ""] if published else cells)
+    print_table([*headings, "source"] if published else headings, lines, title, leading=1 if published else 2)
+
+
+def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
+    """Paired comparisons of two models: a line for each class."""
+    first, second, _ = found[0]
+    title = f"{first.model} minus {second.model} on {first.dataset}, {first.column}: {first.better} is better"
+    lines = []
+    for a, b, pair in found:
+        seeds = str(a.seed) if a.seed == b.seed else f"{a.seed}, {b.seed}"
+        low, high = (number(bound, pair.stderr).partition(" ")[0] for bound in (pair.low, pair.high))
+        verdict = pair.verdict(a.better)
+        shown = verdict if verdict == "not separable" else f"{a.model} is {verdict}"
+        difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
+        lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
+    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "verdict", ">n"), lines, title)
+
+
+def print_judgements(judged: Sequence[Judgement], level: float) -> None:
+    """Rows held against their re-evaluation."""
+    first = judged[0]
+    title = f"{first.row.model} on {first.row.dataset}: rows against seed {first.again.seed}, level {level:g}"
+    lines = []
+    for row, again, test, difference, stderr, p, verdict, note in judged:
+        shown = [number(each.value, each.stderr) if each.value is not None else each.status for each in (row, again)]
+        apart = "" if difference is None else number(difference, stderr)
+        told = f"{verdict}: {note}" if note else verdict
+        lines.append(
+            (row.metric, row.column, str(row.seed), *shown, apart, test, "" if p is None else f"{p:.2g}", told)
+        )
+    headings = ("metric", "column", ">seed", ">row", ">again", ">difference ± its noise", "test", ">p", "verdict")
+    print_table(headings, lines, title)
+
+
+def print_reproduction(found: Sequence[tuple[Row, Row, str]], differs: Sequence[tuple[str, str, str]]) -> None:
+    """Values computed again, and what differs in the environment."""
+    row = found[0][0]
+    lines = [
+        (a.column, "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), verdict)
+        for a, b, verdict in found
+    ]
+    title = f"{row.model} on {row.dataset}: {row.metric}, seed {row.seed}, {row.parameters}"
+    print_table(("column", ">row", ">now", "verdict"), lines, title)
+    if differs:
+        print_table(("environment", "row", "now"), differs)
+    else:
+        stderr().print("the environment is the same")

@@ -1,0 +1,206 @@
+"""What is evaluated on: the space that x lives in, batches, splits, datasets, and where a dataset comes from."""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.distributions import noise
+from vaebench.functional.transforms import transformed
+
+
+@dataclass(frozen=True)
+class Space:
+    """The set that one example x belongs to, and what a likelihood on it is.
+
+    `shape` is (channels, height, width) for images, (features,) otherwise. With `measure` "pmf", x holds integers
+    0..levels-1 and a likelihood is a mass that sums to 1 over them; with "density", x is real, `levels` is None
+    and a likelihood is a density.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None
+    measure: Literal["pmf", "density"]
+
+    def __post_init__(self) -> None:
+        if (self.levels is None) != (self.measure == "density"):
+            raise ValueError(f"a {self.measure} space cannot have levels={self.levels}")
+
+    @property
+    def dims(self) -> int:
+        """D, the number of dimensions of one example."""
+        return math.prod(self.shape)
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless every x (..., *shape) lies in this space."""
+        if tuple(x.shape[-len(self.shape) :]) != self.shape:
+            raise ValueError(f"examples have shape {tuple(x.shape)}, but the space's examples are {self.shape}")
+        if transformed(x):
+            return  # inside torch.func.vmap no value can be looked at: who maps a batch checks it first
+        if self.levels is None:
+            if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
+                raise ValueError("examples of a density must be finite floating-point numbers")
+            return
+        if x.is_floating_point():
+            raise ValueError(f"examples of a pmf are integers 0..{self.levels - 1}, not {x.dtype}")
+        if x.numel() and (int(x.min()) < 0 or int(x.max()) >= self.levels):
+            raise ValueError(
+                f"examples lie in [{int(x.min())}, {int(x.max())}], outside the {self.levels} levels "
+                f"0..{self.levels - 1}; rescale them or choose another dataset"
+            )
+
+
+class Batch(NamedTuple):
+    """B examples: `x` (B, *shape), `y` (B,) int64 labels or None.
+
+    `example` (B,) int64 tells readings apart and keys their noise: the position in the split, plus N for each repeat.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    example: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """A named part of a dataset: `x` (N, *shape) as stored, `y` (N,) labels or None.
+
+    With `binarise`, x holds grey levels 0..255 and each reading draws fresh pixels x ~ Bernoulli(grey / 255)
+    (dynamic binarisation, Salakhutdinov & Murray 2008), from `noise.uniform` and hence keyed inside a run.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor | None = None
+    binarise: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.x) == 0 or (self.y is not None and len(self.y) != len(self.x)):
+            labels = "no labels" if self.y is None else f"{len(self.y)} labels"
+            raise ValueError(f"split {self.name!r} has {len(self.x)} examples and {labels}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor) -> Batch:
+        """The examples at `index` (B,), binarised afresh where the split is dynamic."""
+        x = self.x[index]
+        if self.binarise:
+            x = (noise.uniform((1, *x.shape), torch.empty((), device=x.device)).squeeze(0) < x / 255).to(torch.uint8)
+        return Batch(x, None if self.y is None else self.y[index], index)
+
+    def part(self, index: Tensor, name: str) -> "Split":
+        """The sub-split `name` of the examples at `index`."""
+        return Split(name, self.x[index], None if self.y is None else self.y[index], self.binarise)
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The factors that every example of a rendered dataset is made from, each independent and uniform.
+
+    `render` takes values (B, F) int64, value f in 0..sizes[f]-1, and gives x (B, *shape) as the splits store it.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    render: Callable[[Tensor], Tensor]
+
+
+_THINNED = re.compile(r"(.+)\[::([1-9][0-9]*)\]")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset in memory. `fingerprint` names its content (see `fingerprint`), whatever the order.
+
+    `ground_truth` is None unless the dataset is rendered from factors.
+    """
+
+    name: str
+    space: Space
+    splits: Mapping[str, Split]
+    fingerprint: str
+    ground_truth: GroundTruth | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether `split(name)` exists."""
+        thinned = _THINNED.fullmatch(name)
+        return (thinned[1] if thinned else name) in self.splits
+
+    def split(self, name: str) -> Split:
+        """The split `name`, or for "name[::n]" every n-th example of split `name`; KeyError names those that exist.
+
+        Not the first few: some splits are in an order (the first half of MNIST's test images is the easier one).
+        """
+        if not self.has(name):
+            raise KeyError(f"dataset {self.name!r} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
+        if (thinned := _THINNED.fullmatch(name)) is None:
+            return self.splits[name]
+        whole = self.splits[thinned[1]]
+        return whole.part(torch.arange(0, len(whole), int(thinned[2]), device=whole.x.device), name)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset plug-in: where the data comes from and how it is read.
+
+    `read(root, download)` returns the splits found under `root`, downloading absent files first where `download`
+    is true (a bundled dataset ignores both). `fingerprint` is the content it must have; None where the project has
+    never held the data, and then the content found is recorded but not judged.
+    """
+
+    name: str
+    space: Space
+    read: Callable[[Path, bool], Mapping[str, Split]]
+    origin: str
+    licence: str
+    fingerprint: str | None = None
+    bundled: bool = False
+    ground_truth: GroundTruth | None = None
+
+    def load(self, root: Path, download: bool = False) -> Dataset:
+        """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
+        splits = self.read(root, download)
+        stored = Space(self.space.shape, 256, "pmf") if any(s.binarise for s in splits.values()) else self.space
+        for split in splits.values():
+            stored.check(split.x)
+        found = fingerprint(splits)
+        if self.fingerprint not in (None, found):
+            remedy = (
+                "report it" if self.bundled else f"remove them and run: vaebench data get {self.name} --data {root}"
+            )
+            raise ValueError(
+                f"dataset {self.name!r} has content {found[:12]}, not {str(self.fingerprint)[:12]}: "
+                f"its files are truncated, altered or another dataset's; {remedy}"
+            )
+        return Dataset(self.name, self.space, splits, found, self.ground_truth)
+
+
+def fingerprint(splits: Mapping[str, Split]) -> str:
+    """64 hex digits that name the content of `splits`, whatever the order of examples within each.
+
+    Per split, the sum modulo 2**256 of each example's SHA-256 (pixels and label): the same multiset of examples
+    gives the same sum. The digest is over the splits' names, sizes, shapes and sums.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        split, total = splits[name], 0
+        rows = np.ascontiguousarray(split.x.numpy()).reshape(len(split), -1)
+        labels = np.full(len(split), -1) if split.y is None else split.y.numpy()
+        for row, label in zip(rows, labels.tolist(), strict=True):
+            total += int.from_bytes(hashlib.sha256(row.tobytes() + str(label).encode()).digest(), "big")
+        digest.update(f"{name} {tuple(split.x.shape)} {total % (1 << 256):064x};".encode())
+    return digest.hexdigest()
+
+
+def eight_bit(x: Tensor, space: Space) -> Tensor:
+    """Values 0..levels-1 of `space` as uint8 0..255, rounded to the nearest."""
+    assert space.levels is not None
+    return (x.float() * (255 / (space.levels - 1))).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,210 @@
+"""What a metric is, what it gives, and what it may ask of the run that it is part of."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from vaebench.core.data import Batch, Dataset, Split
+from vaebench.core.model import LatentVariableModel
+
+BLOCK = 100
+"""Examples journalled together."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a metric: its name, unit, which way is better, and how it relates to the truth."""
+
+    name: str
+    unit: str
+    better: Literal["lower", "higher", "none"]
+    bound: Literal["exact", "lower", "upper", "estimate"]
+
+
+class Curve(NamedTuple):
+    """A column that is a function: `x` and `y` of equal length, with the names of both axes."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    x_name: str
+    y_name: str
+
+
+class Measurement(NamedTuple):
+    """A column's value, its standard error (None where it has none), and the number of examples behind it."""
+
+    column: str
+    value: float
+    stderr: float | None
+    n: int
+    curve: Curve | None = None
+
+
+class UnavailableError(Exception):
+    """Something that a metric needs cannot be had: raised in `measure`, its rows are `skipped` with this reason."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """A pass that several metrics share, so that it is computed once a run: frozen, its fields are its parameters.
+
+    `version` changes whenever a value could. Stages of one `stream` and parameters draw the same noise for an example.
+    """
+
+    version: ClassVar[int]
+    stream: ClassVar[str]
+
+    @abstractmethod
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        """Per-example values, each (B, ...), as a function given to `Run.map`."""
+
+
+class Checkpoint(NamedTuple):
+    """The weights after `step` steps of training, the last `steps` of them at the mean rate `learning_rate`.
+
+    `load(model)` puts them into a model of the same architecture, a copy of the evaluated one.
+    """
+
+    step: int
+    steps: int
+    learning_rate: float
+    load: Callable[[LatentVariableModel], None]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Checkpoints along the training of a model on `examples` examples, in order; `sha256` names their content."""
+
+    sha256: str
+    data_fingerprint: str
+    examples: int
+    batch_size: int
+    checkpoints: tuple[Checkpoint, ...]
+
+
+class Resources(Protocol):
+    """What a metric may use beyond its model and dataset. Every method raises `UnavailableError` with the remedy."""
+
+    def dataset(self, name: str) -> Dataset:
+        """Another dataset."""
+        ...
+
+    def model(self, name: str) -> LatentVariableModel:
+        """Another model of the zoo on the same dataset, ready to evaluate."""
+        ...
+
+    def trajectory(self) -> Trajectory:
+        """The checkpoints along the training of the evaluated model."""
+        ...
+
+    def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        """The sha256 of the weights of a classifier for this dataset, and 8-bit images (B, C, H, W) to (B, F)."""
+        ...
+
+    def inception_weights(self) -> Path:
+        """The weights of the Inception network that FID is defined with."""
+        ...
+
+
+class Run(Protocol):
+    """One evaluation: the only source of seeds, devices and blocks that a metric sees."""
+
+    @property
+    def resources(self) -> Resources:
+        """Other datasets and models."""
+        ...
+
+    @property
+    def model_name(self) -> str:
+        """The evaluated model's name on the board."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where `map` puts each batch."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of this metric's noise that belongs to no example: a function of the run's seed and the metric's name."""
+        ...
+
+    def rows(self, model: LatentVariableModel) -> int:
+        """How many latent draws to decode at once: bounds memory, never changes a result."""
+        ...
+
+    def map(
+        self,
+        function: Callable[..., Mapping[str, Tensor]],
+        split: Split,
+        *,
+        repeats: int = 1,
+        batch: int = 1,
+        rows: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Per-example values over the whole split, in order: each (repeats * N, ...).
+
+        `function(batch, seed)` gives one row per example and is called on at most `batch` of them; within it, data
+        noise and `keyed(seed, batch.example, first_draw)` noise depend on the example alone. A dynamic split is read
+        `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again. Where
+        memory runs out, the block is computed again with half the `batch`; a function that decodes draws in parts takes
+        them as `rows=`, and is given half of `rows` too.
+        """
+        ...
+
+    def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
+        """`map` of `stage` over `split`, once for all metrics of this run: noise is keyed by the stage, not the metric.
+
+        A split's name must say which examples it holds: that and the stage are how the values are found again.
+        """
+        ...
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that stops nothing: a part of the metric that is left out, and why."""
+        ...
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep `content` as the file `name` beside the rows: a picture, or per-example values."""
+        ...
+
+    def keep_values(self, values: Mapping[str, Tensor]) -> None:
+        """Keep per-example values of the metric's split, in its order: by column, each (N,) with the column's mean.
+
+        Two models can then be compared example by example. A second call takes the place of the first.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """A protocol: a frozen dataclass whose fields are its parameters, giving every column that shares a pass.
+
+    `split` is what it is measured on; `version` changes whenever a value could.
+    """
+
+    split: str = "test"
+
+    version: ClassVar[int]
+    columns: ClassVar[tuple[Column, ...]]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The splits that the dataset must have."""
+        return (self.split,)
+
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        """Why this pair cannot be measured (then its rows are `skipped` with this reason), or None.
+
+        Here, for want of a split; a metric with reasons of its own asks this first.
+        """
+        absent = next((name for name in self.reads if not dataset.has(name)), None)
+        return None if absent is None else f"{dataset.name} has no split {absent!r}"
+
+    @abstractmethod
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        """Each column once, where it exists for this space."""

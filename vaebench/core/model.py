@@ -1,0 +1,105 @@
+"""The waist of the suite: what a metric may ask of a model, whatever its family."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from vaebench.core.data import Space
+from vaebench.distributions.likelihoods import Likelihood
+
+Latents = tuple[Tensor, ...]
+"""Latent groups, top-down; each (S, B, *event)."""
+
+
+class LatentDistribution(Protocol):
+    """A distribution over latents for each of B examples."""
+
+    def rsample(self, samples: int) -> Latents:
+        """S reparameterised draws per example, each group (S, B, *event)."""
+        ...
+
+    def log_prob(self, latents: Latents) -> Tensor:
+        """The log density of `latents`, (S, B) nats."""
+        ...
+
+
+class Draws(NamedTuple):
+    """S posterior draws for each of B examples, scored; every score (S, B) nats."""
+
+    latents: Latents
+    log_likelihood: Tensor
+    """log p(x|z)"""
+    log_prior: Tensor
+    """log p(z)"""
+    log_posterior: Tensor
+    """log q(z|x)"""
+
+    @property
+    def log_weight(self) -> Tensor:
+        """log p(x, z) - log q(z|x), (S, B): its exponential's mean over S is unbiased for p(x)."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+
+class LatentVariableModel(nn.Module, ABC):
+    """A model p(z) p(x|z) with an inference distribution q(z|x). Adapters are final subclasses.
+
+    `x` is as the dataset stores it: integers where the space has levels, real numbers otherwise.
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+
+    @abstractmethod
+    def prior(self, batch: int, temperature: float = 1.0) -> LatentDistribution:
+        """p(z) for `batch` examples; `temperature` multiplies the scale of every draw."""
+
+    @abstractmethod
+    def posterior(self, x: Tensor) -> LatentDistribution:
+        """q(z|x) for x (B, *shape)."""
+
+    @abstractmethod
+    def likelihood(self, latents: Latents) -> Likelihood:
+        """p(x|z) for latents (S, B, *event): batch shape (S, B), nats on `space.measure`."""
+
+    @abstractmethod
+    def draw(self, x: Tensor, samples: int) -> Draws:
+        """`samples` draws of q(z|x), scored. What depends on x alone is computed once for all of them."""
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """A deterministic representation, (B, F)."""
+
+    @abstractmethod
+    def inference_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The named parameters that q(z|x) depends on and p(x, z) does not."""
+
+
+class FactoredModel(LatentVariableModel, ABC):
+    """A model whose three distributions are independent computations, so that `draw` composes them."""
+
+    def draw(self, x: Tensor, samples: int) -> Draws:
+        posterior = self.posterior(x)
+        latents = posterior.rsample(samples)
+        return Draws(
+            latents,
+            self.likelihood(latents).log_prob(x),
+            self.prior(len(x)).log_prob(latents),
+            posterior.log_prob(latents),
+        )
+
+
+class HierarchicalModel(LatentVariableModel, ABC):
+    """A model of latent groups that form scales, for objectives that weigh groups."""
+
+    groups_per_scale: tuple[int, ...]
+    """From the lowest resolution, which is the first, to the highest."""
+
+    @abstractmethod
+    def draw_groups(self, x: Tensor, samples: int) -> tuple[Draws, Tensor]:
+        """`draw`, and each group's rate, (G, S, B) nats, whose expectation is E KL(q(z_g|z_<g, x) || p(z_g|z_<g)).
+
+        It is that KL given the groups above where it has a closed form, else log q - log p of the draw.
+        """

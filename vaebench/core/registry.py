@@ -1,0 +1,99 @@
+"""The one registry: a plug-in is a file of the folder named after its kind, or an entry point `vaebench.<kind>`.
+
+Names come from the file system and from package metadata, so that listing them imports nothing.
+"""
+
+import ast
+import importlib
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vaebench.core import files
+from vaebench.core.errors import DataError, UserError, unknown
+
+if TYPE_CHECKING:
+    from vaebench.core.data import Dataset
+
+Kind = Literal["adapters", "datasets", "metrics", "objectives"]
+
+FOLDERS: dict[Kind, str] = {  # where the built-in plug-ins of a kind are files
+    "adapters": "models/adapters",
+    "datasets": "datasets",
+    "metrics": "metrics",
+    "objectives": "training/objectives",
+}
+
+
+@cache
+def _entry_points(kind: Kind) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"vaebench.{kind}")}
+
+
+@cache
+def _builtin(kind: Kind) -> dict[str, Path]:
+    found = (Path(__file__).parent.parent / FOLDERS[kind]).glob("[!_]*.py")
+    return {file.stem.replace("_", "-"): file for file in found}
+
+
+def names(kind: Kind) -> list[str]:
+    """Every plug-in of `kind`, sorted; a file's name is its own with dashes. Built-in names cannot be taken."""
+    return sorted({*_builtin(kind), *_entry_points(kind)})
+
+
+def shipped(kind: Kind) -> list[str]:
+    """The plug-ins of `kind` that are vaebench's own, sorted."""
+    return sorted(_builtin(kind))
+
+
+def _find(kind: Kind, name: str) -> Path | EntryPoint:
+    if name in _builtin(kind):
+        return _builtin(kind)[name]
+    if name in _entry_points(kind):
+        return _entry_points(kind)[name]
+    raise unknown(kind.removesuffix("s"), name, names(kind))
+
+
+def load(kind: Kind, name: str) -> object:
+    """The object `plugin` of the file, or what the entry point names. UserError, with the nearest name, if absent."""
+    found = _find(kind, name)
+    if isinstance(found, EntryPoint):
+        try:
+            return found.load()
+        except Exception as error:  # whatever a stranger's module does
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"plug-in {name!r} ({found.value}) cannot be imported: {reason}; mend or uninstall it"
+            ) from error
+    return importlib.import_module(f"vaebench.{FOLDERS[kind].replace('/', '.')}.{found.stem}").plugin
+
+
+def summary(kind: Kind, name: str) -> str:
+    """The first line of the plug-in module's docstring, read without importing it."""
+    found = _find(kind, name)
+    if isinstance(found, EntryPoint):
+        spec, path = None, None
+        parts = found.module.split(".")
+        for depth in range(len(parts)):  # `importlib.util.find_spec` would import the packages
+            spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
+            path = None if spec is None else spec.submodule_search_locations
+            if spec is None:
+                break
+        if spec is None or spec.origin is None:
+            return f"(from {found.value}, which cannot be found)"
+        found = Path(spec.origin)
+    return (ast.get_docstring(ast.parse(found.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def load_dataset(name: str, root: Path | None, download: bool = True) -> "Dataset":
+    """The dataset `name` below `root`. DataError where its files cannot be had or read."""
+    from vaebench.core.data import Source
+
+    source = load("datasets", name)
+    assert isinstance(source, Source)
+    try:
+        return source.load(root or files.default_data(), download)
+    except (OSError, ValueError) as error:
+        raise DataError(str(error)) from error

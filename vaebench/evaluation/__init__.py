@@ -1,0 +1,1 @@
+"""What runs a metric on a model: blocks, executor, journal, provenance, rows."""

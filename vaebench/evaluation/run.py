@@ -1,0 +1,303 @@
+"""How the passes of one metric run: seeds, device, blocks, the journal, and what all metrics of a run share."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor
+
+from vaebench.boards.per_example import encode
+from vaebench.boards.per_example import name as file_name
+from vaebench.core import device as memory
+from vaebench.core.content import digest
+from vaebench.core.data import Dataset, Split
+from vaebench.core.errors import UserError
+from vaebench.core.metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
+from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.likelihoods import Likelihood
+from vaebench.distributions.noise import keyed
+from vaebench.evaluation.executor import Executor, Pass, in_process
+from vaebench.evaluation.journal import BlockKey, Journal
+from vaebench.functional.random import derive
+
+EVERY = 10  # blocks of which one is in float32 in a spliced run
+MOST_ROWS = 4096  # draws decoded at once
+DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
+
+
+class Progress(Protocol):
+    """Where a run reports to."""
+
+    def start(self, metric: str, blocks: int) -> None:
+        """`metric` has begun a pass of so many blocks."""
+        ...
+
+    def advance(self, blocks: int) -> None:
+        """So many more blocks of the pass are done."""
+        ...
+
+    def failed(self, metric: str, error: Exception) -> None:
+        """`metric` ended in `error`; the other metrics go on."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know and that stops nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run. No value depends on `rows` or `in_flight` but for rounding.
+
+    `rows` draws are decoded at once: by default what a CPU's cache holds, or half of an accelerator's free memory. Of
+    `in_flight` blocks there is by default one for each CPU thread; with `cluster`, blocks are computed there instead. A
+    `dtype` of bfloat16 is of the networks alone: see `networks.arithmetic`. Where `spliced`, every tenth block is in
+    float32 instead.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    rows: int | None = None
+    in_flight: int | None = None
+    cluster: Executor | None = None
+    spliced: bool = False
+
+    @property
+    def weights_dtype(self) -> torch.dtype:
+        """What weights, densities and statistics are in."""
+        return torch.float32 if self.dtype == torch.bfloat16 else self.dtype
+
+    def dtype_of(self, block: range) -> torch.dtype:
+        """What the networks compute a block in."""
+        return torch.float32 if self.spliced and block.start // BLOCK % EVERY == 0 else self.dtype
+
+    @property
+    def blocks_in_flight(self) -> int:
+        """Several small products side by side use a CPU better than one product on several threads."""
+        if self.in_flight is not None:
+            return self.in_flight
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
+
+    @property
+    def executor(self) -> Executor:
+        """What computes the blocks."""
+        return self.cluster or partial(in_process, in_flight=self.blocks_in_flight)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model under its board name, and what it is: a digest of adapter and options, its weights."""
+
+    name: str
+    model: LatentVariableModel
+    architecture: str
+    weights_sha256: str
+
+
+class Surroundings(NamedTuple):
+    """What the metrics of one run share: resources, a keeper of files (metric, name, content), and stages so far."""
+
+    resources: Resources
+    keep: Callable[[str, str, bytes], None]
+    stages: dict[tuple[Stage, str], dict[str, Tensor]]
+
+
+@final
+class NoResources:
+    """`metric.Resources` of a run that has none."""
+
+    def _none(self, what: str) -> UnavailableError:
+        return UnavailableError(f"{what} is not at hand in this run")
+
+    def dataset(self, name: str) -> Dataset:
+        raise self._none(f"dataset {name!r}")
+
+    def model(self, name: str) -> LatentVariableModel:
+        raise self._none(f"model {name!r}")
+
+    def trajectory(self) -> Trajectory:
+        raise self._none("a training trajectory")
+
+    def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
+        raise self._none("a classifier")
+
+    def inception_weights(self) -> Path:
+        raise self._none("the Inception network")
+
+
+def alone() -> Surroundings:
+    """Surroundings with no resources, which keep no files."""
+    return Surroundings(NoResources(), lambda metric, name, content: None, {})
+
+
+@final
+class MetricRun:
+    """The `metric.Run` of one metric on one subject and dataset."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        dataset: Dataset,
+        name: str,
+        metric: Metric,
+        seed: int,
+        settings: Settings,
+        journal: Journal | None,
+        progress: Progress,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._subject, self._dataset, self._name, self._metric = subject, dataset, name, metric
+        self._seed, self._settings, self._journal, self._progress = seed, settings, journal, progress
+        self._around = alone() if surroundings is None else surroundings
+        self._passes, self._cut = 0, 1
+        self.share = 1.0
+        """Of the examples, those in float32 where blocks are spliced: in the pass that has fewest"""
+
+    @property
+    def resources(self) -> Resources:
+        return self._around.resources
+
+    @property
+    def model_name(self) -> str:
+        return self._subject.name
+
+    def warn(self, text: str) -> None:
+        self._progress.warn(text)
+
+    def keep(self, name: str, content: bytes) -> None:
+        self._around.keep(self._name, name, content)
+
+    def keep_values(self, values: Mapping[str, Tensor]) -> None:
+        fields = parameters(self._metric)
+        about = {
+            "model": self._subject.name,
+            "weights_sha256": self._subject.weights_sha256,
+            "dataset": self._dataset.name,
+            "data_fingerprint": self._dataset.fingerprint,
+            "split": self._metric.split,
+            "metric": self._name,
+            "metric_version": self._metric.version,
+            "parameters": fields,
+            "seed": self._seed,
+            "dtype": str(self._settings.dtype).removeprefix("torch."),
+        }
+        content = encode({column: value.cpu().numpy() for column, value in values.items()}, about)
+        self.keep(file_name(fields, self._seed), content)
+
+    @property
+    def device(self) -> torch.device:
+        return self._settings.device
+
+    @property
+    def seed(self) -> int:
+        return derive(self._seed, self._name)
+
+    def rows(self, model: LatentVariableModel) -> int:
+        if self._settings.rows is not None:
+            return self._settings.rows
+        if self.device.type == "cuda":
+            return memory.rows(model, self.device, MOST_ROWS)
+        return min(MOST_ROWS, max(1, DECODED_FLOATS // probe(model).raw.numel()))
+
+    def map(
+        self,
+        function: Callable[..., Mapping[str, Tensor]],
+        split: Split,
+        *,
+        repeats: int = 1,
+        batch: int = 1,
+        rows: int | None = None,
+    ) -> dict[str, Tensor]:
+        self._passes += 1
+        self._count(repeats * len(split))
+        seed = derive(self._seed, self._name, split.name, self._passes)
+        made = digest(function.keywords.values()) if isinstance(function, partial) else None  # by passes before it
+        over = split.name if made is None else f"{split.name}, given {made}"
+        key = partial(self._key, over, self._name, self._metric.version, parameters(self._metric), self._passes)
+        return self._map(self._pass(function, split, seed, batch, rows), key, self._name, repeats * len(split))
+
+    def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
+        self._count(len(split))
+        if (stage, split.name) not in self._around.stages:
+            name = f"stage {type(stage).__name__}"
+            key = partial(self._key, split.name, name, stage.version, parameters(stage), 0)
+            seed = derive(self._seed, "stage", stage.stream)
+            work = self._pass(partial(stage, self._subject.model), split, seed, batch, None)
+            self._around.stages[stage, split.name] = self._map(work, key, name, len(split))
+        return dict(self._around.stages[stage, split.name])
+
+    def _count(self, total: int) -> None:
+        spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))
+        self.share = min(self.share, spliced / total)
+
+    def _pass(
+        self, function: Callable[..., Mapping[str, Tensor]], split: Split, seed: int, batch: int, rows: int | None
+    ) -> Pass:
+        dtype_of = dataclasses.replace(self._settings, cluster=None).dtype_of  # which is sent to a cluster itself
+        return Pass(function, split, seed, batch, rows, self._cut, self.device, dtype_of)
+
+    def _map(self, work: Pass, key: Callable[[range], BlockKey], name: str, total: int) -> dict[str, Tensor]:
+        blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
+        self._progress.start(name, len(blocks))
+        results = {block: known for block in blocks if (known := self._known(key(block))) is not None}
+        self._progress.advance(len(results))
+
+        def finished(block: range, values: Mapping[str, Tensor], cut: int) -> None:
+            results[block] = values
+            self._remember(key(block), values)
+            self._progress.advance(1)
+            if cut > self._cut:  # later blocks begin there
+                self._cut = cut
+                self._progress.warn(f"{self._name}: memory ran out; the run goes on with 1/{cut} as much at once")
+
+        self._settings.executor(work, [block for block in blocks if block not in results], finished)
+        return {name: torch.cat([results[block][name] for block in blocks]) for name in results[blocks[0]]}
+
+    def _known(self, key: BlockKey) -> Mapping[str, Tensor] | None:
+        """The values of a block that the journal holds."""
+        if self._journal is None or (known := self._journal.get(key)) is None:
+            return None
+        return {name: torch.from_numpy(array) for name, array in known.items()}
+
+    def _remember(self, key: BlockKey, values: Mapping[str, Tensor]) -> None:
+        if (journal := self._journal) is not None:
+            try:
+                journal.put(key, {name: value.numpy() for name, value in values.items()})
+            except UserError as error:
+                self._progress.warn(f"{error}; the run goes on without resume")
+                self._journal = None
+
+    def _key(self, split: str, name: str, version: int, fields: str, passes: int, block: range) -> BlockKey:
+        return BlockKey(
+            architecture=self._subject.architecture,
+            weights_sha256=self._subject.weights_sha256,
+            data_fingerprint=self._dataset.fingerprint,
+            dataset=self._dataset.name,
+            split=split,
+            metric=name,
+            metric_version=version,
+            parameters=fields,
+            seed=self._seed,
+            dtype=str(self._settings.dtype_of(block)),
+            device=self.device.type,
+            pass_number=passes,
+            block_start=block.start,
+            block_stop=block.stop,
+            torch=torch.__version__,
+        )
+
+
+def parameters(metric: Metric | Stage) -> str:
+    """The fields of a metric or stage as sorted JSON."""
+    return json.dumps(dataclasses.asdict(metric), sort_keys=True)
+
+
+def probe(model: LatentVariableModel) -> Likelihood:
+    """p(x|z) at one draw of the prior, always the same."""
+    with torch.no_grad(), keyed(0, torch.arange(1)):
+        return model.likelihood(model.prior(1).rsample(1))

@@ -1,0 +1,173 @@
+"""One evaluation: failures become rows, and every row carries its provenance."""
+
+import dataclasses
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vaebench import __version__
+from vaebench.boards.rows import Row
+from vaebench.core.arithmetic import arithmetic
+from vaebench.core.data import Dataset
+from vaebench.core.metric import Column, Measurement, Metric, UnavailableError
+from vaebench.evaluation import precision
+from vaebench.evaluation.executor import LostError
+from vaebench.evaluation.journal import Journal
+from vaebench.evaluation.precision import Unheard, Verdict
+from vaebench.evaluation.provenance import device_name, git, peak_memory
+from vaebench.evaluation.run import MetricRun, Progress, Settings, Subject, Surroundings, alone, parameters, probe
+
+Outcome = Literal["ok", "skipped", "failed"]
+
+
+def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
+    """What must be equal for two rows to be ranked together, as sorted JSON."""
+    space = dataset.space
+    dynamic = any(split.binarise for split in dataset.splits.values())
+    protocol: dict[str, Any] = {
+        **dataclasses.asdict(metric),
+        "likelihood": probe(subject.model).family,
+        "levels": space.levels,
+        "measure": space.measure,
+        "binarisation": "dynamic" if dynamic else "none",
+    }
+    return json.dumps(protocol, sort_keys=True)
+
+
+def evaluate(
+    subject: Subject,
+    dataset: Dataset,
+    metrics: Mapping[str, Metric],
+    *,
+    seed: int,
+    settings: Settings,
+    journal: Journal | None,
+    progress: Progress,
+    surroundings: Surroundings | None = None,
+) -> Iterator[list[Row]]:
+    """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
+
+    A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
+    in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
+    float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
+    `precision.verdicts`. UserError where bfloat16 cannot be had.
+    """
+    surroundings = alone() if surroundings is None else surroundings
+    unheard = surroundings._replace(keep=lambda metric, name, content: None, stages={})
+    subject.model.eval().to(device=settings.device, dtype=settings.weights_dtype)
+    if reduced := settings.dtype == torch.bfloat16:
+        precision.check(subject.model, settings.device)
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
+    for name, metric in metrics.items():
+        started = time.perf_counter()
+        measured: dict[str, Measurement] = {}
+        verdicts: dict[str, Verdict] = {}
+        outcome: Outcome = "ok"
+        comparability = parameters(metric)
+        try:
+            comparability = _comparability(subject, dataset, metric)
+            if (reason := metric.unsupported(subject.model, dataset)) is not None:
+                outcome = "skipped"
+            else:
+                run = partial(MetricRun, subject, dataset, name, metric, seed)
+                with _remembered(journal, settings) as memory:
+                    with arithmetic(settings.dtype):
+                        measured = _collect(metric, subject, dataset, run(settings, memory, progress, surroundings))
+                    if reduced:
+                        again = run(dataclasses.replace(settings, spliced=True), memory, Unheard(), unheard)
+                        spliced = _collect(metric, subject, dataset, again)
+                        verdicts = precision.verdicts(measured, spliced, again.share)
+        except UnavailableError as error:
+            outcome, reason = "skipped", str(error)
+        except LostError:
+            raise
+        except Exception as error:
+            progress.failed(name, error)
+            outcome, reason = "failed", f"{type(error).__name__}: {error}"
+        seconds = time.perf_counter() - started
+        common = {
+            "model": subject.name,
+            "weights_sha256": subject.weights_sha256,
+            "dataset": dataset.name,
+            "data_fingerprint": dataset.fingerprint,
+            "split": metric.split,
+            "metric": name,
+            "metric_version": metric.version,
+            "parameters": parameters(metric),
+            "comparability": comparability,
+            "origin": "measured",
+            "source": None,
+            "verified": "unverified",
+            "seed": seed,
+            "device": device_name(settings.device),
+            "dtype": str(settings.dtype).removeprefix("torch."),
+            "torch": torch.__version__,
+            "vaebench": __version__,
+            "commit": commit,
+            "dirty": None if status is None else bool(status),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "peak_memory": peak_memory(settings.device),
+        }
+        columns = [c for c in metric.columns if outcome != "ok" or c.name in measured]
+        yield [
+            _row(common, column, *_judged(measured.get(column.name), outcome, reason, verdicts.get(column.name)))
+            for column in columns
+        ]
+    if journal is not None:
+        journal.prune()
+
+
+@contextmanager
+def _remembered(journal: Journal | None, settings: Settings) -> Iterator[Journal | None]:
+    """`journal`; in bfloat16, where there is none, one for the block, so that nothing is computed twice."""
+    if journal is not None or settings.dtype != torch.bfloat16:
+        yield journal
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Journal(Path(folder))
+
+
+def _collect(metric: Metric, subject: Subject, dataset: Dataset, run: MetricRun) -> dict[str, Measurement]:
+    """The measurements by column; ValueError for an undeclared or repeated column, or a value that is not finite."""
+    declared, measured = {column.name for column in metric.columns}, dict[str, Measurement]()
+    for measurement in metric.measure(subject.model, dataset, run):
+        if measurement.column not in declared or measurement.column in measured:
+            raise ValueError(f"column {measurement.column!r} is undeclared or came twice")
+        if not math.isfinite(measurement.value) or not math.isfinite(measurement.stderr or 0.0):
+            raise ValueError(f"{measurement.column} is {measurement.value} +- {measurement.stderr}")
+        measured[measurement.column] = measurement
+    return measured
+
+
+def _judged(
+    found: Measurement | None, outcome: Outcome, reason: str | None, verdict: Verdict | None
+) -> tuple[Measurement | None, Outcome, str | None]:
+    if found is None or verdict is None:
+        return found, outcome, reason
+    return (found, "ok", verdict.note) if verdict.stands else (None, "failed", verdict.note)
+
+
+def _row(common: dict[str, Any], column: Column, found: Measurement | None, status: Outcome, reason: str | None) -> Row:
+    return Row(
+        **common,
+        column=column.name,
+        value=None if found is None else found.value,
+        stderr=None if found is None else found.stderr,
+        n=None if found is None else found.n,
+        unit=column.unit,
+        better=column.better,
+        bound=column.bound,
+        curve=None if found is None else found.curve,
+        status=status,
+        reason=reason,
+    )

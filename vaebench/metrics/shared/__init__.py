@@ -1,0 +1,1 @@
+"""What several metrics share: passes, sample quality, pictures."""

@@ -1,0 +1,132 @@
+"""Passes that several metrics share: posteriors, embeddings, samples of the prior."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from vaebench.core.content import digest
+from vaebench.core.data import Batch, Space, Split, eight_bit
+from vaebench.core.metric import BLOCK, Run, Stage, UnavailableError
+from vaebench.core.model import LatentDistribution, LatentVariableModel
+from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian
+from vaebench.distributions.likelihoods import Likelihood
+from vaebench.distributions.noise import keyed
+from vaebench.functional.aggregate import Mixture
+
+Decode = Literal["mean", "sample"]
+
+
+def first_group(posterior: LatentDistribution) -> DiagonalGaussian:
+    """q(z_1|x) of the first latent group, flattened to (B, L). UnavailableError where it is no diagonal Gaussian."""
+    if isinstance(posterior, DiagonalGaussian):
+        return posterior
+    if isinstance(posterior, TopDownGaussian) and not posterior.bijections:
+        mean, log_variance = posterior.conditionals[0](())
+        return DiagonalGaussian(mean[0].flatten(1), log_variance[0].flatten(1))
+    kind = "Gaussian carried by a flow" if isinstance(posterior, TopDownGaussian) else type(posterior).__name__
+    raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {kind}")
+
+
+@final
+@dataclass(frozen=True)
+class Posterior(Stage):
+    """`mean` and `log_variance` (B, L) of the first group's q(z|x)."""
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "posterior"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.example):
+            q = first_group(model.posterior(batch.x))
+        return {"mean": q.mean, "log_variance": q.log_variance}
+
+
+@final
+@dataclass(frozen=True)
+class Embedding(Stage):
+    """`embedding` (B, F)."""
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "embedding"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.example):
+            return {"embedding": model.embed(batch.x)}
+
+
+def candidates(index: Tensor) -> Split:
+    """The draws `index` (N,) of the prior, as a split that `PriorLatents` and `PriorSample` map over."""
+    return Split(f"draws-{digest([index])}", index)
+
+
+def log_aggregate(z: Tensor, q: Mixture, run: Run) -> Tensor:
+    """log q(z) at the points z (M, L), as a pass of `run`: (M,) float64 nats."""
+    return run.map(partial(_log_density, q=q.to(run.device)), points(z), batch=BLOCK)["log_q"]
+
+
+def points(z: Tensor) -> Split:
+    """The points z (M, L) as a split, whose name tells them from all others."""
+    return Split(f"points-{digest([z])}", z)
+
+
+def _log_density(batch: Batch, seed: int, *, q: Mixture) -> Mapping[str, Tensor]:
+    return {"log_q": q.log_density(batch.x)}
+
+
+@final
+@dataclass(frozen=True)
+class PriorLatents(Stage):
+    """`z` (B, L): the first group, flattened, of the prior draws that `candidates` names; nothing is decoded."""
+
+    temperature: float = 1.0
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "prior"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.x):
+            return {"z": model.prior(len(batch.x), self.temperature).rsample(1)[0][0].flatten(1)}
+
+
+@final
+@dataclass(frozen=True)
+class PriorSample(Stage):
+    """`x` (B, *shape): the decoder's mean or a sample at the same draws, as `displayed`."""
+
+    decode: Decode = "mean"
+    temperature: float = 1.0
+
+    version: ClassVar[int] = 1
+    stream: ClassVar[str] = "prior"
+
+    def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        with keyed(seed, batch.x):
+            likelihood = model.likelihood(model.prior(len(batch.x), self.temperature).rsample(1))
+            return {"x": displayed(likelihood, self.decode, model.space)[0]}
+
+
+def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
+    """The mean or a sample of p(x|z), (S, B, *shape): 8-bit, 0 to 255, where the space has levels, else as it is.
+
+    ValueError for a value that is NaN, infinite or outside the space, or made from such a decoder output, of which a
+    sample may well be finite: such a model's samples are not scored.
+    """
+    x = likelihood.mean if decode == "mean" else likelihood.sample().to(likelihood.mean.dtype)
+    if not all(bool(torch.isfinite(value).all()) for value in (likelihood.raw, x)):
+        raise ValueError(f"decoder {decode} is NaN or infinite")
+    if space.levels is None:
+        return x
+    if float(x.min()) < -1e-4 or float(x.max()) > space.levels - 1 + 1e-4:
+        raise ValueError(f"decoder {decode} lies in [{x.min():.4g}, {x.max():.4g}], outside 0..{space.levels - 1}")
+    return eight_bit(x, space)
+
+
+def varied(x: Tensor, what: str) -> Tensor:
+    """`x` (N, *shape) itself. ValueError where all its examples are the same: a collapsed decoder is not scored."""
+    if len(x) > 1 and bool((x == x[:1]).all()):
+        raise ValueError(f"all {len(x)} {what} are the same example")
+    return x

@@ -1,0 +1,1 @@
+"""Cards, weights and their loading; adapters, networks and foreign formats."""

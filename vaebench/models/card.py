@@ -1,0 +1,202 @@
+"""Model cards: strict TOML that says what a model is, how it was trained and which weights it has.
+
+Imports no torch. A key that is not known is an error that suggests the nearest one; a value of the wrong type is an
+error that names the key. The same reader builds an adapter's or an objective's options (`build`).
+"""
+
+import dataclasses
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tomli_w
+
+from vaebench.core import files
+from vaebench.core.errors import DataError, UserError, unknown
+from vaebench.core.tables import Table, build
+
+if TYPE_CHECKING:
+    from vaebench.core.remote import Progress
+
+FEATURES = "features"
+"""The zoo's folder of classifiers: cards, but of no model."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights are: a safetensors `file` beside the card, else at `url` (`remote`); and their `sha256`."""
+
+    file: str
+    sha256: str
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 = {self.sha256!r} is not 64 lower-case hex digits")
+        if Path(self.file).name != self.file or not self.file.endswith(".safetensors"):
+            raise ValueError(f"file = {self.file!r} should be the name of a .safetensors file beside the card")
+        if self.url is not None:
+            from vaebench.core.remote import check_url
+
+            check_url(self.url)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. Defaults are a plain run: Adam, constant rate, best validation epoch kept.
+
+    `autocast` is the arithmetic of convolutions and matrix products on an accelerator; on a CPU it does nothing.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    optimiser: Literal["adam", "adamax"] = "adam"
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+    ema: float | None = None
+    autocast: Literal["bfloat16"] | None = None
+    validation: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "validation": 0, "seed": 0}
+        for name, low in {**at_least, "eps": 0, "weight_decay": 0}.items():
+            if not low <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
+        for name in ("learning_rate", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} = {value} should be positive")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema = {self.ema} should lie in (0, 1)")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {list(self.betas)} should be two numbers in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the training that gave the weights was: where it ran and what it reached."""
+
+    seconds: float
+    machine: str
+    best_epoch: int
+    validation_loss: float | None = None
+    vaebench: str = ""
+    torch: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model: `name` on `dataset` (its path is its id), an adapter with its options, a recipe, and weights."""
+
+    name: str
+    dataset: str
+    summary: str
+    family: str
+    model: Table
+    objective: Table = field(default_factory=lambda: {"name": "elbo"})
+    training: Recipe | None = None
+    weights: Weights | None = None
+    trained: Trained | None = None
+    notes: str = ""
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+    def weights_path(self, progress: "Progress | None" = None) -> Path:
+        """The weights file, its SHA-256 checked; fetched where it is not beside the card, which names a URL.
+
+        DataError where it is absent or differs, or as `remote.obtain`.
+        """
+        if self.weights is None or self.path is None:
+            raise DataError(f"card {self.id} names no weights; train them: {self._train_command()}")
+        path = self.path.parent / self.weights.file
+        if self.weights.url is not None and not path.exists():
+            from vaebench.core.remote import obtain
+
+            return obtain(self.weights.url, self.weights.sha256, progress=progress)
+        if not path.is_file():
+            raise DataError(f"weights {path} of card {self.id} are absent; train them: {self._train_command()}")
+        if (found := files.sha256(path)) != self.weights.sha256:
+            raise DataError(
+                f"weights {path} have sha256 {found}, but the card says {self.weights.sha256}; "
+                "the file or the card was altered: restore both together"
+            )
+        return path
+
+    def _train_command(self) -> str:
+        own = self.path is not None and not self.path.is_relative_to(files.zoo())
+        which = f"--card {self.path}" if own else f"--model {self.name} --dataset {self.dataset}"
+        return f"vaebench train {which} --out DIR"
+
+
+_WRITTEN = ("dataset", "summary", "family", "notes", "model", "objective", "training", "trained", "weights")
+
+
+def read(path: Path, dataset: str | None = None) -> Card:
+    """The card at `path`. Its file name is the model's, and its weights' unless the card says otherwise; the dataset
+    is the key `dataset`, else the folder's name.
+    """
+    from vaebench.core.names import check_name
+
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read card {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so is an integer too long to read
+        raise UserError(f"card {path} is not TOML: {error}") from error
+    for key in ("name", "path"):
+        if key in table:
+            raise UserError(f"card {path}: the key {key!r} is given by the card's file name; remove it")
+    try:
+        check_name("model", path.stem)
+    except ValueError as error:
+        raise UserError(f"card {path}: {error}; rename the file") from error
+    if dataset is not None and table.get("dataset", dataset) != dataset:
+        raise UserError(f"card {path} is for dataset {table['dataset']!r}, not {dataset!r}")
+    if isinstance(weights := table.get("weights"), dict):
+        weights.setdefault("file", f"{path.stem}.safetensors")
+    identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}
+    return dataclasses.replace(build(Card, {**table, **identity}, f"card {path}"), path=path)
+
+
+def find(name: str, dataset: str) -> Card:
+    """The zoo's card of `name` on `dataset`. UserError suggests the nearest model, or the datasets that have it."""
+    path = files.zoo() / dataset / f"{name}.toml"
+    if (dataset, name) in ids():
+        return read(path, dataset)
+    here = [n for d, n in ids() if d == dataset]
+    elsewhere = sorted(d for d, n in ids() if n == name)
+    if elsewhere:
+        raise UserError(f"model {name!r} has no card on dataset {dataset!r}; it has one on: {', '.join(elsewhere)}")
+    raise UserError(f"{unknown('model', name, here or [n for _, n in ids()])} (datasets: {dataset})")
+
+
+def ids() -> list[tuple[str, str]]:
+    """(dataset, name) of every model in the zoo, sorted."""
+    found = ((path.parent.name, path.stem) for path in files.zoo().glob("*/*.toml"))
+    return sorted((dataset, name) for dataset, name in found if dataset != FEATURES)
+
+
+def write(card: Card, path: Path) -> None:
+    """Write `card` as TOML, atomically; `read` gives an equal card back."""
+    content: dict[str, Any] = {}
+    for key in _WRITTEN:
+        value = getattr(card, key)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        if isinstance(value, Mapping):
+            content[key] = {k: list(v) if isinstance(v, tuple) else v for k, v in value.items() if v is not None}
+        elif value or key == "summary":
+            content[key] = value
+    files.write_atomic(path, tomli_w.dumps(content, multiline_strings=True).encode())

@@ -1,0 +1,75 @@
+"""The official Likelihood Regret release: netE_pixel.pth and netG_pixel.pth, two plain state dicts.
+
+Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench import __version__
+from vaebench.core.data import Space
+from vaebench.core.errors import DataError, UserError
+from vaebench.models.card import Card
+from vaebench.models.formats import Foreign, check, read_state_dict, write
+from vaebench.models.networks.dcgan import LEVELS, SIDE, Decoder, Encoder
+
+FAMILY = "likelihood-regret"
+
+
+class Release(NamedTuple):
+    """The two files as one model of the family: its space, its `[model]` table and its state dict."""
+
+    space: Space
+    model: dict[str, int]
+    state: dict[str, Tensor]
+    notes: str
+
+
+def _four(found: Foreign, name: str) -> tuple[int, int, int, int]:
+    """The shape of a convolution's weight. DataError where there is no such tensor."""
+    if (tensor := found.tensors.get(name)) is None:
+        raise DataError(f"{found.path} lacks {name}; give netE_pixel.pth (the encoder) first, then netG_pixel.pth")
+    if tensor.ndim != 4 or 0 in tensor.shape:
+        raise DataError(f"{found.path}: {name} is {list(tensor.shape)}, not the weight of a convolution")
+    a, b, c, d = tensor.shape
+    return a, b, c, d
+
+
+def read(encoder: Path, decoder: Path) -> Release:
+    """The model in the two files, every name and shape checked. DataError names each fault.
+
+    nz, ngf and nc follow from the encoder's shapes, and the decoder must agree: `conv1.weight` is (nz, 4 ngf, 4, 4),
+    `main.input-conv.weight` (ngf, nc, 4, 4). Names get `encoder.` or `decoder.` before them; nothing else changes.
+    """
+    nets = read_state_dict(encoder), read_state_dict(decoder)
+    width, colours, _, _ = _four(nets[0], "main.input-conv.weight")
+    latent, _, _, _ = _four(nets[0], "conv1.weight")
+    with torch.device("meta"):
+        wanted = Encoder(colours, latent, width), Decoder(colours, latent, width)
+    state: dict[str, Tensor] = {}
+    for prefix, found, net in zip(("encoder", "decoder"), nets, wanted, strict=True):
+        shapes = net.state_dict()
+        check(found, shapes)
+        state |= {f"{prefix}.{name}": found.tensors[name].to(like.dtype) for name, like in shapes.items()}
+    files = " and ".join(f"{found.path.name} (sha256 {found.sha256})" for found in nets)
+    notes = f"Imported by vaebench {__version__} from {files}, in the format of the Likelihood Regret release."
+    return Release(Space((colours, SIDE, SIDE), LEVELS, "pmf"), {"latent": latent, "width": width}, state, notes)
+
+
+def convert(encoder: Path, decoder: Path, *, name: str, dataset: str, space: Space, out: Path) -> Card:
+    """The card of model `name` on `dataset`, written into `out` with its weights; the files' hashes are in its notes.
+
+    `space` is the dataset's: UserError where the nets are for other images.
+    """
+    release = read(encoder, decoder)
+    if space != release.space:
+        raise UserError(
+            f"{encoder} and {decoder} are for {LEVELS}-level images of shape {release.space.shape}, but {dataset!r} "
+            f"has examples of shape {space.shape} with levels = {space.levels}; name a dataset of such images"
+        )
+    summary = "The VAE of Likelihood Regret, imported from files of its release's format."
+    card = Card(name, dataset, summary, FAMILY, release.model, notes=release.notes)
+    return write(card, release.state, out)

@@ -1,0 +1,96 @@
+"""From a card to a model: fresh, or with weights that are checked before they are believed."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from vaebench.core import registry as plugins
+from vaebench.core import tables as tables_
+from vaebench.core.data import Space
+from vaebench.core.errors import DataError, UserError
+from vaebench.core.model import LatentVariableModel
+from vaebench.models.card import Card
+from vaebench.models.safetensors_header import looks_like
+
+_SHOWN = 5
+
+
+def build_model(card: Card, space: Space) -> LatentVariableModel:
+    """The card's model with fresh weights (from torch's generator). UserError where its options do not fit."""
+    plugin: Any = plugins.load("adapters", card.family)
+    adapter, options = plugin
+    try:
+        model: LatentVariableModel = adapter(space, tables_.build(options, card.model, f"card {card.id} [model]"))
+    except (ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:  # torch: sizes beyond memory
+        raise UserError(f"card {card.id} [model]: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
+    return model
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. DataError says what else the file seems to be; nothing in it is executed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError as error:
+        raise DataError(f"weights {path} are absent") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {error}") from error
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return "real" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
+
+
+def load_weights(model: LatentVariableModel, path: Path) -> None:
+    """Put the tensors of `path` into `model`, strictly. DataError as `fitting`; the model is then as it was."""
+    model.load_state_dict(fitting(model, path), strict=True)
+
+
+def fitting(model: LatentVariableModel, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of `path`, which are those of `model`, whose own are not read: they may be on the device "meta".
+
+    DataError lists what is missing, unknown, misshapen, of another kind of number or not finite.
+    """
+    found, wanted = read_tensors(path), model.state_dict()
+    faults = []
+    if missing := sorted(wanted.keys() - found.keys()):
+        faults.append(f"missing {_some(missing)}")
+    if extra := sorted(found.keys() - wanted.keys()):
+        faults.append(f"unknown {_some(extra)}")
+    shapes = [
+        f"{name} is {list(found[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name].shape != wanted[name].shape
+    ]
+    kinds = [
+        f"{name} is {_kind(found[name])} instead of {_kind(wanted[name])}"
+        for name in sorted(wanted.keys() & found.keys())
+        if _kind(found[name]) != _kind(wanted[name])
+    ]
+    if shapes or kinds:
+        faults.append(_some([*shapes, *kinds]))
+    if not faults:
+        sick = [
+            n
+            for n, t in found.items()
+            if t.is_floating_point() and not math.isfinite(float(t.sum(dtype=torch.float64)))
+        ]
+        if sick:
+            faults.append(f"NaN or infinity in {_some(sorted(sick))}")
+    if faults:
+        raise DataError(f"weights {path} do not fit the card: {'; '.join(faults)}")
+    return found
+
+
+def architecture(card: Card) -> str:
+    """64 hex digits that name the card's adapter and its options: with the weights, they are the model."""
+    return hashlib.sha256(json.dumps([card.family, card.model], sort_keys=True).encode()).hexdigest()

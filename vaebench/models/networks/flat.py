@@ -1,0 +1,105 @@
+"""Encoders and decoders of the flat families: multilayer perceptrons and stride-2 convolutions."""
+
+import math
+from itertools import pairwise
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from vaebench.core.data import Space
+from vaebench.functional.relu import relu_linear
+
+Activation = Literal["relu", "tanh", "silu"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
+class Centre(nn.Module):
+    """Integers 0..levels-1 as numbers in [-1, 1], real data unchanged: in the dtype of the model."""
+
+    scale: Tensor
+
+    def __init__(self, levels: int | None) -> None:
+        super().__init__()
+        self.levels = levels
+        self.register_buffer("scale", torch.tensor(1.0 if levels is None else 2.0 / (levels - 1)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.scale.dtype)
+        return x if self.levels is None else x * self.scale - 1.0
+
+
+def _mlp(widths: tuple[int, ...], activation: Activation) -> list[nn.Module]:
+    """Linear layers through `widths`, an activation between each two."""
+    layers: list[nn.Module] = []
+    for i, (a, b) in enumerate(pairwise(widths)):
+        layers += ([] if i == 0 else [_ACTIVATIONS[activation]()]) + [nn.Linear(a, b)]
+    return layers
+
+
+NARROW = 256  # draws of one example from which looking for units that never switch pays
+
+
+@final
+class Decoder(nn.Sequential):
+    """Layers from z (S, B, L) to (S, B, channels, *shape): the draws of each example side by side.
+
+    Without gradients, a last pair of layers with a ReLU between runs by `relu_linear` where draws are many.
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        samples, batch = z.shape[:2]
+        if samples >= NARROW and not torch.is_grad_enabled():
+            match list(self):
+                case [*before, nn.Linear() as first, nn.ReLU(), nn.Linear() as last, nn.Unflatten() as shape]:
+                    for layer in before:
+                        z = layer(z)
+                    pair = (first.weight, first.bias, last.weight, last.bias)
+                    columns = [shape(relu_linear(z[:, b], *pair)) for b in range(batch)]
+                    return columns[0].unsqueeze(1) if batch == 1 else torch.stack(columns, 1)
+        raw: Tensor = super().forward(z.flatten(0, 1))  # type: ignore[no-untyped-call]
+        shaped: Tensor = raw.unflatten(0, (samples, batch))
+        return shaped
+
+
+def mlp(
+    space: Space, channels: int, latent: int, hidden: tuple[int, ...], activation: Activation
+) -> tuple[nn.Sequential, Decoder]:
+    """An encoder x (B, *shape) -> (B, 2 latent), and a decoder z (S, B, latent) -> (S, B, channels, *shape[1:])."""
+    out = (channels, *space.shape[1:])
+    encoder = nn.Sequential(Centre(space.levels), nn.Flatten(), *_mlp((space.dims, *hidden, 2 * latent), activation))
+    decoder = Decoder(*_mlp((latent, *reversed(hidden), math.prod(out)), activation), nn.Unflatten(1, out))
+    return encoder, decoder
+
+
+def conv(
+    space: Space, channels: int, latent: int, hidden: tuple[int, ...], activation: Activation
+) -> tuple[nn.Sequential, Decoder]:
+    """As `mlp`, for images: `hidden` is the widths of the stride-2 4x4 convolutions, then of one dense layer.
+
+    Each convolution halves height and width, so both must be divisible by 2**(len(hidden) - 1): two fit 28x28 and
+    8x8, three 32x32, four 64x64. ValueError otherwise.
+    """
+    *widths, dense = hidden
+    scale = 2 ** len(widths)
+    if len(space.shape) != 3 or not widths or any(side % scale for side in space.shape[1:]):
+        raise ValueError(f"{len(widths)} stride-2 convolutions need images with sides divisible by {scale}, "
+                         f"not examples of shape {space.shape}; change hidden or use network = 'mlp'")  # fmt: skip
+    act = _ACTIVATIONS[activation]
+    inner = (widths[-1], space.shape[1] // scale, space.shape[2] // scale)
+    down: list[nn.Module] = []
+    for a, b in zip((space.shape[0], *widths), widths, strict=False):
+        down += [nn.Conv2d(a, b, 4, 2, 1), act()]
+    up: list[nn.Module] = []
+    reverse = widths[::-1]
+    for a, b in zip(reverse, (*reverse[1:], channels), strict=True):
+        up += [act(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
+    size = math.prod(inner)
+    encoder = nn.Sequential(
+        Centre(space.levels), *down, nn.Flatten(), nn.Linear(size, dense), act(), nn.Linear(dense, 2 * latent)
+    )
+    decoder = Decoder(nn.Linear(latent, dense), act(), nn.Linear(dense, size), nn.Unflatten(1, inner), *up)
+    return encoder, decoder
+
+
+NETWORKS = {"mlp": mlp, "conv": conv}

@@ -1,0 +1,1 @@
+"""What a stranger sends, held against every rule."""

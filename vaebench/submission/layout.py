@@ -1,0 +1,78 @@
+"""The folder that a pull request is made from: card, weights, rows and the board."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaebench.core import files
+from vaebench.core.errors import UserError
+from vaebench.core.registry import load_dataset
+from vaebench.models import card as cards
+
+if TYPE_CHECKING:
+    from vaebench.core.metric import Metric
+    from vaebench.core.remote import Progress as Fetching
+    from vaebench.evaluation.run import Progress
+    from vaebench.submission.folder import Submission
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
+def check_out(out: Path, found: "Submission") -> None:
+    """UserError unless `out` can be written to and holds nothing but an older layout of this submission."""
+    import re
+
+    from vaebench.submission.folder import allowed
+
+    if out.resolve().is_relative_to(found.folder.resolve()):
+        raise UserError(f"--out {out} lies in the submission {found.folder} itself; name a folder outside of it")
+    files.check_writable(out)
+    patterns = allowed(f"model_zoo/{found.card.id}.toml", True)
+    for path in files_of(out):
+        if not any(re.fullmatch(pattern, path.relative_to(out).as_posix()) for pattern in patterns):
+            raise UserError(f"--out {out} holds {path.relative_to(out)}, which is not of {found.card.id}; name another")
+
+
+def lay_out(
+    tree: Path, found: "Submission", metrics: "Mapping[str, Metric]", data: Path | None, device: str,
+    batch_size: int | None, progress: "Progress", fetching: "Fetching | None" = None,
+) -> None:  # fmt: skip
+    """Measure the model, and write the files of its pull request below `tree`."""
+    from vaebench.boards import export
+    from vaebench.boards import store as board
+    from vaebench.core.device import torch_device
+    from vaebench.evaluation import board_run as evaluation
+    from vaebench.evaluation import run as metric_run
+    from vaebench.evaluation.journal import Journal
+    from vaebench.submission.rows import SEED, beside
+
+    card, boards = found.card, tree / "leaderboards"
+    pair = evaluation.Pair(card, found.weights, load_dataset(card.dataset, data))
+    settings = metric_run.Settings(torch_device(device), rows=batch_size)
+    journal, place = Journal(files.cache() / "journal"), data or files.default_data()
+    terms = evaluation.Terms(SEED, settings, journal, place, fetching=fetching)
+
+    def keep(metric: str, name: str, content: bytes) -> None:
+        files.write_atomic(boards / card.dataset / card.name / metric / name, content)
+
+    measured = [row for rows in evaluation.evaluate(pair, metrics, terms, keep, progress) for row in rows]
+    rows = board.merge([], measured)
+    zoo = tree / "model_zoo" / card.dataset
+    cards.write(card, zoo / f"{card.name}.toml")
+    if found.carries_weights:
+        files.write_atomic(zoo / f"{card.name}.safetensors", found.weights.read_bytes())
+    files.write_atomic(boards / card.dataset / f"{card.name}.parquet", board.encode(rows))
+    files.write_atomic(boards / f"{card.dataset}.csv", export.to_csv(beside(card.dataset, rows)).encode())
+
+
+def replace(out: Path, tree: Path) -> list[str]:
+    """Make `out` hold the files of `tree` and no others; their paths in it."""
+    names = [path.relative_to(tree) for path in files_of(tree)]
+    for name in names:
+        files.write_changed(out / name, (tree / name).read_bytes())
+    for path in files_of(out):
+        if path.relative_to(out) not in names:
+            path.unlink()
+    return [name.as_posix() for name in names]

@@ -1,0 +1,112 @@
+"""The rows of a submission: which are wanted, and whether those laid out are one honest-looking run. No torch.
+
+That values are right cannot be seen in a file: `vaebench verify` measures them again.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaebench.boards import export
+from vaebench.boards import paired as comparison
+from vaebench.boards import per_example as values
+from vaebench.boards import store as board
+from vaebench.boards.rows import Row
+from vaebench.core import files
+from vaebench.core import registry as plugins
+from vaebench.core.errors import DataError
+from vaebench.submission.folder import Problem, Submission, told
+
+if TYPE_CHECKING:
+    from vaebench.core.metric import Metric
+
+SEED = 0
+"""Of every submitted row, so that no seed can be picked."""
+_MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".parquet": b"PAR1"}
+
+
+def required(dataset: str) -> list[str]:
+    """The metrics that a submission is measured by: `likelihood`, and all that the shipped board has values of."""
+    rows = board.read(files.shipped_boards(), dataset)
+    measured = {row.metric for row in rows if row.origin == "measured" and row.status == "ok"}
+    return sorted({"likelihood", *measured} & set(plugins.shipped("metrics")))
+
+
+def beside(dataset: str, rows: list[Row]) -> list[Row]:
+    """The rows of the shipped board of `dataset`, then `rows`."""
+    return [*board.read(files.shipped_boards(), dataset), *rows]
+
+
+def check(
+    submission: Submission, boards: Path, metrics: "Mapping[str, Metric]", fingerprint: str | None
+) -> tuple[list[Row], list[Problem]]:
+    """The rows below `boards`, and why they are not one run of `metrics` on the submitted weights, and no more.
+
+    `fingerprint` is the data's, where it is pinned.
+    """
+    card, root = submission.card, boards.parent
+    path, table = boards / card.dataset / f"{card.name}.parquet", boards / f"{card.dataset}.csv"
+    try:
+        rows = board.read_file(path)
+    except DataError as error:
+        return [], [Problem(_place(path, root), told(error, root))]
+    faults = [
+        f"lacks {name}, which the board of {card.dataset} has" for name in metrics.keys() - {r.metric for r in rows}
+    ]
+    for row in rows:
+        if row.metric in metrics:
+            faults += _faults(row, submission, metrics[row.metric], fingerprint)
+            faults += _values_fault(boards, row)
+        else:
+            faults.append(f"{row.metric} is not asked for")
+    problems = [Problem(_place(path, root), fault) for fault in dict.fromkeys(faults)]
+    for kept in sorted((boards / card.dataset / card.name).glob("*/*")):
+        if kept.parent.name not in metrics or not kept.read_bytes().startswith(_MAGIC[kept.suffix]):
+            fault = f"is no {kept.suffix[1:]} file of a metric that is asked for"
+            problems.append(Problem(_place(kept, root), fault))
+    if not table.is_file() or table.read_bytes() != export.to_csv(beside(card.dataset, rows)).encode():
+        fault = "is not what the rows give beside those of the board; submit again, from the newest vaebench"
+        problems.append(Problem(_place(table, root), fault))
+    return rows, problems
+
+
+def _place(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _faults(row: Row, submission: Submission, metric: "Metric", fingerprint: str | None) -> Iterator[str]:
+    assert submission.card.weights is not None
+    parameters = json.dumps(dataclasses.asdict(metric), sort_keys=True)
+    wanted = {
+        "weights_sha256": submission.card.weights.sha256,
+        "data_fingerprint": fingerprint or row.data_fingerprint,
+        "origin": "measured",
+        "verified": "unverified",
+        "metric_version": metric.version,
+        "parameters": parameters,
+        "split": metric.split,
+        "seed": SEED,
+    }
+    for field, value in wanted.items():
+        if (found := getattr(row, field)) != value:
+            yield f"{row.metric}: {field} is {found}, not {value}"
+    protocol = comparison.protocol(row)
+    if any(protocol.get(field) != value for field, value in json.loads(row.parameters).items()):
+        yield f"{row.metric}: its comparability class is not that of its parameters"
+    if (row.column, row.unit, row.better, row.bound) not in {dataclasses.astuple(column) for column in metric.columns}:
+        yield f"{row.metric} gives no {row.column} in {row.unit or 'no unit'}, {row.better}, {row.bound}"
+    if row.status == "failed" or (row.status != "ok" and row.metric == "likelihood"):
+        yield f"{row.metric} is {row.status}: {row.reason}"
+
+
+def _values_fault(boards: Path, row: Row) -> list[str]:
+    """What is wrong with the per-example values behind a row, where some are kept."""
+    if row.status != "ok" or not values.path(boards, row).is_file():
+        return []
+    try:
+        values.read(boards, row)
+    except DataError as error:
+        return [] if "holds no" in str(error) else [told(error, boards.parent)]
+    return []

@@ -1,0 +1,87 @@
+"""Negative ELBO with total correlation estimated by a discriminator (FactorVAE)."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from vaebench.core.model import LatentVariableModel
+from vaebench.core.objective import Loss, Objective, vector
+from vaebench.distributions import noise
+
+
+@dataclass(frozen=True)
+class Options:
+    """`gamma` weighs the total correlation; `depth` hidden layers of `width` units with slope `leaky` below zero."""
+
+    gamma: float = 1000.0
+    width: int = 1000
+    depth: int = 5
+    leaky: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth) < 1:
+            raise ValueError(f"width = {self.width} and depth = {self.depth} should be at least 1")
+
+
+def permuted(z: Tensor, uniform: Tensor) -> Tensor:
+    """Draws of prod_l q(z_l): z (B, L), each column in an order of its own, that of `uniform` (B, L)."""
+    return z.gather(0, uniform.argsort(0))
+
+
+@final
+class Factor(Objective):
+    """R + KL + gamma E_q(z)[log D(z) - log(1 - D(z))], nats per example, and the discriminator's own cross-entropy.
+
+    D(z), a multilayer perceptron, is the probability that z is a draw of q(z) and not of prod_l q(z_l). Its loss is
+    -(1/2) E[log D(z)] - (1/2) E[log(1 - D(z'))], z from the batch's first half, z' permuted draws from its second.
+    Both losses are one total for one optimiser: the model's sees D's parameters detached, D's sees z detached, so that
+    the gradients are those of two optimisers of one learning rate (unless clip_norm, which takes one norm of all, is
+    set). R, KL and the total correlation are means over the whole batch. In evaluation mode D's loss is not in the
+    total; where gamma is large, D's error still is most of it, and the last epoch (validation = 0) a better choice than
+    the best. Source: Kim & Mnih 2018, equation 3 and algorithm 2.
+    """
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+        self.discriminator = nn.Sequential()
+
+    def prepare(self, model: LatentVariableModel, examples: int) -> None:
+        super().prepare(model, examples)
+        with torch.no_grad():
+            width = vector(model.prior(1).rsample(1), "factor").shape[-1]
+        layers: list[nn.Module] = []
+        for _ in range(self.options.depth):
+            layers += [nn.Linear(width, self.options.width), nn.LeakyReLU(self.options.leaky)]
+            width = self.options.width
+        self.discriminator = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+        if not len(self.discriminator):
+            raise RuntimeError("objective 'factor' has no discriminator yet: call prepare(model, examples) first")
+        draws = model.draw(x, 1)
+        z = vector(draws.latents, "factor")
+        distortion = -draws.log_likelihood.mean()
+        rate = (draws.log_posterior - draws.log_prior).mean()
+        frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        correlation = functional_call(self.discriminator, frozen, (z[0],)).mean()  # the logit is log D - log(1 - D)
+        own = self._discriminate(z[0].detach(), noise.uniform(tuple(z.shape), z)[0])
+        total = distortion + rate + self.options.gamma * correlation
+        terms = {"distortion": distortion, "rate": rate, "total_correlation": correlation, "discriminator": own}
+        return Loss(total + own if self.training else total, terms)
+
+    def _discriminate(self, z: Tensor, uniform: Tensor) -> Tensor:
+        """D's cross-entropy, nats, on z (B, L); 0 where a batch of one has no second half."""
+        half = (len(z) + 1) // 2
+        if half == len(z):
+            return z.new_zeros(())
+        joint = self.discriminator(z[:half])
+        product = self.discriminator(permuted(z[half:], uniform[half:]))
+        return 0.5 * (F.softplus(-joint).mean() + F.softplus(product).mean())
+
+
+plugin = (Factor, Options)
