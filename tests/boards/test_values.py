@@ -127,7 +127,7 @@ def test_paired_interval_covers_the_truth_and_only_pairing_cancels_the_examples(
         a, b = (shared + noise.normal(mean, 1, 100) for mean in (0.3, 0.0))
         found = paired(a, b)
         covered += found.low <= 0.3 <= found.high
-        verdicts.append(found.verdict("lower"))
+        verdicts.append(found.comparison("lower"))
         assert found.stderr < 0.3
     assert abs(covered / 2000 - 0.95) < 4 * (0.95 * 0.05 / 2000) ** 0.5 + 0.005  # normal, not t, with 99 degrees
     assert verdicts.count("better") < 5
@@ -140,10 +140,10 @@ def test_paired_laws() -> None:
     one, other = paired(NLL, b), paired(b, NLL)
     assert one.difference == pytest.approx(-other.difference)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
-    assert (one.verdict("lower"), other.verdict("lower")) == ("better", "worse")
-    assert (one.verdict("higher"), other.verdict("higher")) == ("worse", "better")
-    assert paired(NLL, NLL).verdict("lower") == "not separable"
-    assert paired(NLL, NLL + 1).verdict("lower") == "better"  # no noise at all
+    assert (one.comparison("lower"), other.verdict("lower")) == ("better", "worse")
+    assert (one.comparison("higher"), other.verdict("higher")) == ("worse", "better")
+    assert paired(NLL, NLL).comparison("lower") == "not separable"
+    assert paired(NLL, NLL + 1).comparison("lower") == "better"  # no noise at all
     for wrong in (NLL[:1], NLL[:2]):
         with pytest.raises(ValueError, match="not two of each example"):
             paired(wrong, NLL[:1])
@@ -206,10 +206,10 @@ def test_diff_separates_what_a_board_ties(tmp_path: Path, vaebench: Callable[...
     assert "vae is better" in result.stdout
     assert "vae minus dpvae on digits, nll: lower is better" in result.stdout
     (found,) = json.loads(vaebench(*diff("--json", *where)).stdout)
-    assert (found["verdict"], found["n"], found["seeds"]) == ("better", 360, [0, 0])
+    assert (found["comparison"], found["n"], found["seeds"]) == ("better", 360, [0, 0])
     assert found["low"] < found["difference"] < found["high"] < 0
     (back,) = json.loads(vaebench("board", "diff", "dpvae", "vae", "--dataset", "digits", "--json", *where).stdout)
-    assert (back["verdict"], back["difference"]) == ("worse", -found["difference"])
+    assert (back["comparison"], back["difference"]) == ("worse", -found["difference"])
 
 
 def test_diff_tells_a_line_for_each_class_and_what_is_left_out(tmp_path: Path, vaebench: Callable[..., Result]) -> None:
@@ -219,7 +219,7 @@ def test_diff_tells_a_line_for_each_class_and_what_is_left_out(tmp_path: Path, v
     where = ("--leaderboards", tmp_path, "--json")
     assert len(json.loads(vaebench(*diff(*where)).stdout)) == 2
     (found,) = json.loads(vaebench(*diff("--class", "k=5", *where)).stdout)
-    assert (found["comparability"], found["verdict"]) == ({"k": 5}, "not separable")
+    assert (found["comparability"], found["comparison"]) == ({"k": 5}, "not separable")
     values.path(tmp_path, other()).unlink()
     result = vaebench(*diff(*where))
     assert len(json.loads(result.stdout)) == 1

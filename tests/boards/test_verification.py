@@ -9,7 +9,7 @@ import pytest
 from board_rows import FAILED, row
 
 from vaebench.boards.rows import Row
-from vaebench.boards.verification import Evidence, agreement, circumstances, judge
+from vaebench.boards.verification import Evidence, agreement, environment, judge
 
 N = 400
 
@@ -201,10 +201,10 @@ def test_rounding_is_of_the_spread_where_a_value_is_near_zero() -> None:
     assert agreement(near(0.0), near(0.01)) == "different"
 
 
-def test_circumstances_name_what_differs() -> None:
-    assert circumstances(row(), row(seed=7)) == []
+def test_environment_name_what_differs() -> None:
+    assert environment(row(), row(seed=7)) == []
     other = row(torch="3", device="NVIDIA H100", commit="abc", dirty=True)
-    assert circumstances(row(), other) == [
+    assert environment(row(), other) == [
         ("device", "cpu", "NVIDIA H100"),
         ("torch", "2", "3"),
         ("commit", "None", "abc"),

@@ -204,7 +204,7 @@ def test_a_run_is_reproduced_bit_for_bit_without_the_journal(
     assert result.stdout.count("bit for bit") == 7
     found = json.loads(vaebench(*REPRODUCE, measured, "--column", "nll", "--json").stdout)
     assert found["environment"] == []
-    assert [(each["column"], each["verdict"]) for each in found["columns"]] == [("nll", "bit for bit")]
+    assert [(each["column"], each["agreement"]) for each in found["columns"]] == [("nll", "bit for bit")]
     assert found["columns"][0]["row"] == found["columns"][0]["now"]
     assert {path: path.read_bytes() for path in measured.rglob("*.*")} == content
 
@@ -238,10 +238,10 @@ def test_what_differs_is_said(measured: Path, vaebench: Invoke) -> None:
     assert result.exit_code == 1
     found = json.loads(result.stdout)
     assert {each["part"]: each["row"] for each in found["environment"]} == {"torch": "1.0", "commit": "abc"}
-    verdicts = {each["column"]: each["verdict"] for each in found["columns"]}
-    assert verdicts["nll"] == "within rounding"
-    assert verdicts["rate"] == "different"
-    assert set(verdicts.values()) == {"bit for bit", "within rounding", "different"}
+    agreements = {each["column"]: each["agreement"] for each in found["columns"]}
+    assert agreements["nll"] == "within rounding"
+    assert agreements["rate"] == "different"
+    assert set(agreements.values()) == {"bit for bit", "within rounding", "different"}
     shown = vaebench(*REPRODUCE, measured).stdout
     assert "torch" in shown
     assert "environment" in shown

@@ -23,7 +23,7 @@ from vaebench.evaluation import precision, runner
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation.executor import Pass, Values
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.precision import Unheard, verdicts
+from vaebench.evaluation.precision import Unheard, effects
 from vaebench.evaluation.run import Settings, Subject
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.statistics import mean_stderr
@@ -141,8 +141,8 @@ def test_a_value_that_bfloat16_moves_visibly_is_refused(
 
 def test_a_column_that_bfloat16_alone_has_is_refused() -> None:
     one = Measurement("one", 1.0, None, 1)
-    assert not verdicts({"one": one}, {}, 1.0)["one"].stands
-    assert verdicts({"one": one}, {"one": one, "two": one}, 0.1).keys() == {"one"}
+    assert not effects({"one": one}, {}, 1.0)["one"].stands
+    assert effects({"one": one}, {"one": one, "two": one}, 0.1).keys() == {"one"}
 
 
 @pytest.mark.parametrize("kept", [False, True])

@@ -21,7 +21,7 @@ from vaebench.core.data import Dataset, Space
 from vaebench.core.errors import DataError
 from vaebench.core.metric import UnavailableError
 from vaebench.core.model import LatentVariableModel
-from vaebench.core.remote import Progress
+from vaebench.core.remote import Fetching
 from vaebench.evaluation.resources import Folder
 from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
 from vaebench.functional.frechet import frechet_distance, moments
@@ -195,7 +195,7 @@ def test_where_weights_come_from(hub: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_they_are_downloaded_once(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def obtain(url: str, sha256: str, *, progress: Progress | None) -> Path:
+    def obtain(url: str, sha256: str, *, progress: Fetching | None) -> Path:
         asked.append((url, sha256, progress))
         if len(asked) > 1:
             raise DataError("no route to host")

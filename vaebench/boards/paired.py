@@ -13,7 +13,7 @@ from vaebench.boards.ranking import Z
 from vaebench.boards.rows import Row
 from vaebench.core.errors import UserError
 
-Verdict = Literal["better", "worse", "not separable"]
+Comparison = Literal["better", "worse", "not separable"]
 _CLASS = ("metric", "split", "metric_version", "comparability", "data_fingerprint")
 
 
@@ -26,7 +26,7 @@ class Paired(NamedTuple):
     high: float
     n: int
 
-    def verdict(self, better: str) -> Verdict:
+    def comparison(self, better: str) -> Comparison:
         """What the interval says of a: `better` is the side that is better ("lower" or "higher")."""
         if self.low <= 0 <= self.high:
             return "not separable"
@@ -123,5 +123,5 @@ def record(a: Row, b: Row, found: Paired) -> dict[str, Any]:
         "low": found.low,
         "high": found.high,
         "n": found.n,
-        "verdict": found.verdict(a.better),
+        "comparison": found.comparison(a.better),
     }

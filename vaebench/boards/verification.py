@@ -161,7 +161,7 @@ def judge(evidence: Sequence[Evidence], level: float = LEVEL, tolerance: float =
 
 
 Agreement = Literal["bit for bit", "within rounding", "different"]
-CIRCUMSTANCE = ("device", "torch", "vaebench", "commit", "dirty", "metric_version")
+ENVIRONMENT = ("device", "torch", "vaebench", "commit", "dirty", "metric_version")
 
 
 def agreement(row: Row, again: Row) -> Agreement:
@@ -188,7 +188,7 @@ def _curves_agree(row: Row, again: Row) -> bool:
     return True
 
 
-def circumstances(row: Row, again: Row) -> list[tuple[str, str, str]]:
+def environment(row: Row, again: Row) -> list[tuple[str, str, str]]:
     """What differs between the two environments: its name, the row's and this one."""
-    pairs = ((name, str(getattr(row, name)), str(getattr(again, name))) for name in CIRCUMSTANCE)
+    pairs = ((name, str(getattr(row, name)), str(getattr(again, name))) for name in ENVIRONMENT)
     return [(name, old, new) for name, old, new in pairs if old != new]

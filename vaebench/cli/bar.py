@@ -82,7 +82,7 @@ class Bar:
             self._tell(self._task)
 
     def fetch(self, done: int, total: int | None, name: str) -> None:
-        """`remote.Progress`: `done` of `total` bytes are here, shown in megabytes."""
+        """`remote.Fetching`: `done` of `total` bytes are here, shown in megabytes."""
         if self._fetching is None:
             self._fetching = self._progress.add_task(f"MB of {name}", total=None)
         self._progress.update(self._fetching, completed=done / 1e6, total=None if total is None else total / 1e6)

@@ -44,15 +44,15 @@ def selftest(ctx: click.Context, device: str, dtype: str, as_json: bool) -> None
         terminal.print_json([{**a._asdict(), "error": a.error, "passed": a.passed} for a in answers])
     else:
         rows = [
-            (a.estimator, f"{a.exact:.6g}", text.number(a.estimate, a.stderr), f"{a.error:.1f}", _verdict(a.passed))
+            (a.estimator, f"{a.exact:.6g}", text.number(a.estimate, a.stderr), f"{a.error:.1f}", _result(a.passed))
             for a in answers
         ]
-        headings = ("estimator", ">exact", ">estimate ± standard error", ">error in them", "verdict")
+        headings = ("estimator", ">exact", ">estimate ± standard error", ">error in them", "result")
         terminal.print_table(headings, rows)
     ctx.exit(0 if all(a.passed for a in answers) else 1)
 
 
-def _verdict(passed: bool) -> str:
+def _result(passed: bool) -> str:
     return "ok" if passed else "FAILED"
 
 
@@ -81,8 +81,8 @@ def check(
     if as_json:
         terminal.print_json([result._asdict() for result in results])
     else:
-        rows = [(result.name, _verdict(result.passed), result.detail) for result in results]
-        terminal.print_table(("promise", "verdict", "what was seen"), rows)
+        rows = [(result.name, _result(result.passed), result.detail) for result in results]
+        terminal.print_table(("promise", "result", "what was seen"), rows)
     ctx.exit(0 if all(result.passed for result in results) else 1)
 
 

@@ -136,11 +136,11 @@ def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
     for a, b, pair in found:
         seeds = str(a.seed) if a.seed == b.seed else f"{a.seed}, {b.seed}"
         low, high = (number(bound, pair.stderr).partition(" ")[0] for bound in (pair.low, pair.high))
-        verdict = pair.verdict(a.better)
-        shown = verdict if verdict == "not separable" else f"{a.model} is {verdict}"
+        comparison = pair.comparison(a.better)
+        shown = comparison if comparison == "not separable" else f"{a.model} is {comparison}"
         difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
         lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
-    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "verdict", ">n"), lines, title)
+    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "comparison", ">n"), lines, title)
 
 
 def print_judgements(judged: Sequence[Judgement], level: float) -> None:
@@ -163,11 +163,11 @@ def print_reproduction(found: Sequence[tuple[Row, Row, str]], differs: Sequence[
     """Values computed again, and what differs in the environment."""
     row = found[0][0]
     lines = [
-        (a.column, "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), verdict)
-        for a, b, verdict in found
+        (a.column, "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), agreement)
+        for a, b, agreement in found
     ]
     title = f"{row.model} on {row.dataset}: {row.metric}, seed {row.seed}, {row.parameters}"
-    print_table(("column", ">row", ">now", "verdict"), lines, title)
+    print_table(("column", ">row", ">now", "agreement"), lines, title)
     if differs:
         print_table(("environment", "row", "now"), differs)
     else:

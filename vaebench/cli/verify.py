@@ -179,17 +179,17 @@ def reproduce(
             f"{run[0].metric} no longer gives {', '.join(r.column for r in run if r.column not in columns)}"
         )
     found = [(row, other, verification.agreement(row, other)) for row, other in pairs]
-    differs = verification.circumstances(*pairs[0])
+    differs = verification.environment(*pairs[0])
     if as_json:
         record = {
             "environment": [{"part": name, "row": old, "now": now} for name, old, now in differs],
             "columns": [
                 {"metric": row.metric, "column": row.column, "seed": row.seed, "parameters": row.parameters,
-                 "row": row.value, "now": other.value, "verdict": verdict, "reason": other.reason}
-                for row, other, verdict in found
+                 "row": row.value, "now": other.value, "agreement": agreement, "reason": other.reason}
+                for row, other, agreement in found
             ],
         }  # fmt: skip
         terminal.print_json(record)
     else:
         terminal.print_reproduction(found, differs)
-    ctx.exit(1 if any(verdict == "different" for _, _, verdict in found) else 0)
+    ctx.exit(1 if any(agreement == "different" for _, _, agreement in found) else 0)

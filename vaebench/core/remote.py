@@ -26,7 +26,7 @@ LIMIT = 20 * 10**9  # bytes; of a file that is larger, nothing is fetched
 TIMEOUT = 20.0  # seconds to connect, and without a byte
 WAIT = 0.5  # seconds between two looks at what another process fetches
 CHUNK = 2**20  # bytes
-Progress = Callable[[int, int | None, str], None]
+Fetching = Callable[[int, int | None, str], None]
 """Told how many bytes are here, of how many where that is known, and of what."""
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([!-~]+)", re.ASCII)
 _LOOPBACK = ("localhost", "127.0.0.1")
@@ -43,7 +43,7 @@ def kept(sha256: str) -> Path:
     return files.cache() / "weights" / sha256
 
 
-def obtain(url: str, sha256: str, *, progress: Progress | None = None) -> Path:
+def obtain(url: str, sha256: str, *, progress: Fetching | None = None) -> Path:
     """The file at `url` that has this SHA-256: the one in the cache, else fetched into it.
 
     What came before a transfer broke off is kept, and the next call fetches the rest. DataError where there is no
@@ -68,7 +68,7 @@ def obtain(url: str, sha256: str, *, progress: Progress | None = None) -> Path:
 
 
 @contextmanager
-def _alone(path: Path, progress: Progress | None, name: str) -> Iterator[None]:
+def _alone(path: Path, progress: Fetching | None, name: str) -> Iterator[None]:
     """Waits for a process that is fetching `path`, and tells how far it is."""
     lock = FileLock(f"{path}.lock")
     while not lock.is_locked:
@@ -107,7 +107,7 @@ def _is_safe(url: str, *, plain: bool) -> bool:
     return scheme and bool(host) and "@" not in parts.netloc and re.fullmatch("[!-~]+", url) is not None
 
 
-def _fetch(url: str, sha256: str, path: Path, progress: Progress | None) -> None:
+def _fetch(url: str, sha256: str, path: Path, progress: Fetching | None) -> None:
     """Fetch `path`. A part that does not lead to `sha256` is given up for a whole file, before the server is blamed."""
     part = _part(path)
     for resume in (True, False):
@@ -121,7 +121,7 @@ def _fetch(url: str, sha256: str, path: Path, progress: Progress | None) -> None
     raise DataError(f"the file at {url} has sha256 {found}, not {sha256}: it, or what names it, was altered")
 
 
-def _transfer(url: str, part: Path, progress: Progress | None, resume: bool) -> bool:
+def _transfer(url: str, part: Path, progress: Fetching | None, resume: bool) -> bool:
     """Write to `part` what `url` gives, on from its end where `resume` is true and the server can; whether it did."""
     have = part.stat().st_size if resume and part.exists() else 0
     answer = _request(url, have)

@@ -40,7 +40,7 @@ class Terms:
     journal: Journal | None
     data: Path
     inception: str | None = None
-    fetching: remote.Progress | None = None
+    fetching: remote.Fetching | None = None
 
 
 def evaluate(

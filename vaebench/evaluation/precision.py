@@ -28,7 +28,7 @@ class Unheard:
     def warn(self, text: str) -> None: ...
 
 
-class Verdict(NamedTuple):
+class Effect(NamedTuple):
     """Whether a value in bfloat16 stands, and the change that was measured."""
 
     stands: bool
@@ -45,23 +45,23 @@ def check(model: LatentVariableModel, device: torch.device) -> None:
             raise UserError(f"bfloat16 changes nothing in the networks of {type(model).__name__}; use --dtype float32")
 
 
-def verdicts(found: Mapping[str, Measurement], spliced: Mapping[str, Measurement], share: float) -> dict[str, Verdict]:
+def effects(found: Mapping[str, Measurement], spliced: Mapping[str, Measurement], share: float) -> dict[str, Effect]:
     """What to make of each column `found` in bfloat16, by the same with `share` of its blocks in float32 instead.
 
     The change is (found - spliced) / share: exact for a mean, to first order for what else columns are. A value stands
     where the change is at most OF_ERROR of its standard error, or OF_VALUE of the value where it has none.
     """
-    return {column: _verdict(each, spliced.get(column), share) for column, each in found.items()}
+    return {column: _effect(each, spliced.get(column), share) for column, each in found.items()}
 
 
-def _verdict(found: Measurement, spliced: Measurement | None, share: float) -> Verdict:
+def _effect(found: Measurement, spliced: Measurement | None, share: float) -> Effect:
     if spliced is None:
-        return Verdict(False, "it is there in bfloat16 alone; use --dtype float32")
+        return Effect(False, "it is there in bfloat16 alone; use --dtype float32")
     change = (found.value - spliced.value) / share
     note = f"bfloat16 moves it by {change:+.2g}, measured on {share:.0%} of the blocks"
     most, of = OF_VALUE * abs(found.value), f"{OF_VALUE:.1%} of the value"
     if found.stderr is not None:
         most, of = OF_ERROR * found.stderr, f"{OF_ERROR:g} of its standard error"
     if abs(change) <= most or math.isclose(change, 0.0):
-        return Verdict(True, note)
-    return Verdict(False, f"{note}: more than {most:.2g}, {of}; use --dtype float32")
+        return Effect(True, note)
+    return Effect(False, f"{note}: more than {most:.2g}, {of}; use --dtype float32")

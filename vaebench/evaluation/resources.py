@@ -13,7 +13,7 @@ from vaebench.core.data import Dataset, Source
 from vaebench.core.errors import DataError, UserError
 from vaebench.core.metric import Trajectory, UnavailableError
 from vaebench.core.model import LatentVariableModel
-from vaebench.core.remote import Progress
+from vaebench.core.remote import Fetching
 from vaebench.metrics.shared import inception
 from vaebench.models import card as cards
 from vaebench.models import classifiers as features
@@ -36,7 +36,7 @@ class Folder:
     inception: str | None = None
     weights: Path | None = None
     trajectory_at: Path | None = None
-    progress: Progress | None = None
+    progress: Fetching | None = None
 
     def dataset(self, name: str) -> Dataset:
         source = plugins.load("datasets", name)

@@ -22,11 +22,11 @@ from vaebench.core.metric import Column, Measurement, Metric, UnavailableError
 from vaebench.evaluation import precision
 from vaebench.evaluation.executor import LostError
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.precision import Unheard, Verdict
+from vaebench.evaluation.precision import Effect, Unheard
 from vaebench.evaluation.provenance import device_name, git, peak_memory
 from vaebench.evaluation.run import MetricRun, Progress, Settings, Subject, Surroundings, alone, parameters, probe
 
-Outcome = Literal["ok", "skipped", "failed"]
+Status = Literal["ok", "skipped", "failed"]
 
 
 def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
@@ -59,24 +59,24 @@ def evaluate(
     A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
     in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
     float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
-    `precision.verdicts`. UserError where bfloat16 cannot be had.
+    `precision.effects`. UserError where bfloat16 cannot be had.
     """
     surroundings = alone() if surroundings is None else surroundings
     unheard = surroundings._replace(keep=lambda metric, name, content: None, stages={})
     subject.model.eval().to(device=settings.device, dtype=settings.weights_dtype)
     if reduced := settings.dtype == torch.bfloat16:
         precision.check(subject.model, settings.device)
-    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for name, metric in metrics.items():
         started = time.perf_counter()
         measured: dict[str, Measurement] = {}
-        verdicts: dict[str, Verdict] = {}
-        outcome: Outcome = "ok"
+        effects: dict[str, Effect] = {}
+        status: Status = "ok"
         comparability = parameters(metric)
         try:
             comparability = _comparability(subject, dataset, metric)
             if (reason := metric.unsupported(subject.model, dataset)) is not None:
-                outcome = "skipped"
+                status = "skipped"
             else:
                 run = partial(MetricRun, subject, dataset, name, metric, seed)
                 with _remembered(journal, settings) as memory:
@@ -85,14 +85,14 @@ def evaluate(
                     if reduced:
                         again = run(dataclasses.replace(settings, spliced=True), memory, Unheard(), unheard)
                         spliced = _collect(metric, subject, dataset, again)
-                        verdicts = precision.verdicts(measured, spliced, again.share)
+                        effects = precision.effects(measured, spliced, again.share)
         except UnavailableError as error:
-            outcome, reason = "skipped", str(error)
+            status, reason = "skipped", str(error)
         except LostError:
             raise
         except Exception as error:
             progress.failed(name, error)
-            outcome, reason = "failed", f"{type(error).__name__}: {error}"
+            status, reason = "failed", f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - started
         common = {
             "model": subject.name,
@@ -113,14 +113,14 @@ def evaluate(
             "torch": torch.__version__,
             "vaebench": __version__,
             "commit": commit,
-            "dirty": None if status is None else bool(status),
+            "dirty": None if changes is None else bool(changes),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "peak_memory": peak_memory(settings.device),
         }
-        columns = [c for c in metric.columns if outcome != "ok" or c.name in measured]
+        columns = [c for c in metric.columns if status != "ok" or c.name in measured]
         yield [
-            _row(common, column, *_judged(measured.get(column.name), outcome, reason, verdicts.get(column.name)))
+            _row(common, column, *_judged(measured.get(column.name), status, reason, effects.get(column.name)))
             for column in columns
         ]
     if journal is not None:
@@ -150,14 +150,14 @@ def _collect(metric: Metric, subject: Subject, dataset: Dataset, run: MetricRun)
 
 
 def _judged(
-    found: Measurement | None, outcome: Outcome, reason: str | None, verdict: Verdict | None
-) -> tuple[Measurement | None, Outcome, str | None]:
-    if found is None or verdict is None:
-        return found, outcome, reason
-    return (found, "ok", verdict.note) if verdict.stands else (None, "failed", verdict.note)
+    found: Measurement | None, status: Status, reason: str | None, effect: Effect | None
+) -> tuple[Measurement | None, Status, str | None]:
+    if found is None or effect is None:
+        return found, status, reason
+    return (found, "ok", effect.note) if effect.stands else (None, "failed", effect.note)
 
 
-def _row(common: dict[str, Any], column: Column, found: Measurement | None, status: Outcome, reason: str | None) -> Row:
+def _row(common: dict[str, Any], column: Column, found: Measurement | None, status: Status, reason: str | None) -> Row:
     return Row(
         **common,
         column=column.name,

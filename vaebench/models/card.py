@@ -20,7 +20,7 @@ from vaebench.core.errors import DataError, UserError, unknown
 from vaebench.core.tables import Table, build
 
 if TYPE_CHECKING:
-    from vaebench.core.remote import Progress
+    from vaebench.core.remote import Fetching
 
 FEATURES = "features"
 """The zoo's folder of classifiers: cards, but of no model."""
@@ -113,7 +113,7 @@ class Card:
     def id(self) -> str:
         return f"{self.dataset}/{self.name}"
 
-    def weights_path(self, progress: "Progress | None" = None) -> Path:
+    def weights_path(self, progress: "Fetching | None" = None) -> Path:
         """The weights file, its SHA-256 checked; fetched where it is not beside the card, which names a URL.
 
         DataError where it is absent or differs, or as `remote.obtain`.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
-from vaebench.core.remote import Progress
+from vaebench.core.remote import Fetching
 from vaebench.models import card as cards
 from vaebench.models import safetensors_header
 from vaebench.models.card import Card
@@ -57,7 +57,7 @@ class Submission:
         return self.weights.is_relative_to(self.folder)
 
 
-def read(folder: Path, progress: Progress | None = None) -> tuple[Submission | None, list[Problem]]:
+def read(folder: Path, progress: Fetching | None = None) -> tuple[Submission | None, list[Problem]]:
     """The submission in `folder`, and all that can be seen to be wrong before a model is made; None without weights.
 
     Weights at a URL are fetched, which `progress` is told. UserError where there is no folder, as for an archive.
@@ -81,7 +81,7 @@ def read(folder: Path, progress: Progress | None = None) -> tuple[Submission | N
 
 
 def _open(
-    folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str], progress: Progress | None
+    folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str], progress: Fetching | None
 ) -> tuple[Submission | None, list[Problem]]:
     """The submission of the card `name`, whose files that are `faulty` are not opened; and what is wrong with it."""
     local = name.removesuffix(".toml") + ".safetensors"

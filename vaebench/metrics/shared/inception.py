@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vaebench.core import files, remote
 from vaebench.core.errors import DataError
-from vaebench.core.remote import Progress
+from vaebench.core.remote import Fetching
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -41,7 +41,7 @@ def default() -> Path | None:
     return next((path for path in (kept(), remote.kept(SHA256)) if path.is_file()), None)
 
 
-def fetch(progress: Progress | None = None) -> Path:
+def fetch(progress: Fetching | None = None) -> Path:
     """The released weights, downloaded where torch-fidelity has not done so. DataError as `remote.obtain`."""
     return kept() if kept().is_file() else remote.obtain(URL, SHA256, progress=progress)
 
