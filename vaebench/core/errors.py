@@ -1,7 +1,10 @@
 """Errors that a user can mend: one line that names the thing, the value and the remedy."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+LONGEST = 300  # characters of a reason that a library gives
 
 
 class UserError(Exception):
@@ -18,3 +21,30 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+@contextmanager
+def foreign(tell: Callable[[str], Exception]) -> Iterator[None]:
+    """Within the block a foreign file is read: whatever that raises becomes the one line that `tell` makes of a reason.
+
+    Readers are libraries, and libraries raise what they like at bytes that nobody foresaw: RecursionError, MemoryError,
+    NotImplementedError, OverflowError, errors of their own. A UserError, which is one line already, passes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise tell(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, on one line of at most `LONGEST` characters."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())[:LONGEST]
+    return text if text and isinstance(error, OSError | ValueError) else f"{type(error).__name__} {text}".rstrip()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vaebench.core import files
-from vaebench.core.errors import DataError, UserError, unknown
+from vaebench.core.errors import DataError, UserError, reason, unknown
 
 if TYPE_CHECKING:
     from vaebench.core.data import Dataset
@@ -63,9 +63,9 @@ def load(kind: Kind, name: str) -> object:
         try:
             return found.load()
         except Exception as error:  # whatever a stranger's module does
-            reason = f"{type(error).__name__}: {error}"
+            cause = f"{type(error).__name__}: {error}"
             raise UserError(
-                f"plug-in {name!r} ({found.value}) cannot be imported: {reason}; mend or uninstall it"
+                f"plug-in {name!r} ({found.value}) cannot be imported: {cause}; mend or uninstall it"
             ) from error
     return importlib.import_module(f"vaebench.{FOLDERS[kind].replace('/', '.')}.{found.stem}").plugin
 
@@ -97,3 +97,5 @@ def load_dataset(name: str, root: Path | None, download: bool = True) -> "Datase
         return source.load(root or files.default_data(), download)
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:  # of a reader
+        raise DataError(f"dataset {name!r} cannot be read: {reason(error)}") from error

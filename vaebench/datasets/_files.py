@@ -1,5 +1,6 @@
 """Finding a dataset's files, fetching them where that is asked for, and saying in one line what is wrong with them."""
 
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -28,6 +29,16 @@ def require(name: str, root: Path, files: Sequence[str], download: bool, fetch: 
     absent = _absent(root, files)
     if absent:
         raise FileNotFoundError(f"{name} was downloaded to {root}, but {absent[0]} is not there; put it there by hand")
+
+
+def size_of(name: str, root: Path, file: str, most: int) -> int:
+    """The bytes of `file`, which is not opened for it. ValueError unless it is a regular file of at most `most`."""
+    about = (root / file).stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise damaged(name, root, file, "is not a regular file")
+    if about.st_size > most:
+        raise damaged(name, root, file, f"has {about.st_size} bytes, more than {most}")
+    return about.st_size
 
 
 def damaged(name: str, root: Path, file: str, problem: str) -> ValueError:

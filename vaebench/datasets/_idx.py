@@ -12,13 +12,14 @@ from torchvision.datasets import EMNIST, MNIST
 from torchvision.datasets.utils import check_integrity
 
 from vaebench.core.data import Split
-from vaebench.datasets._files import damaged, require
+from vaebench.datasets._files import damaged, require, size_of
 
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 LETTER_IMAGES, LETTER_LABELS = (
     f"EMNIST/raw/emnist-letters-test-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")
 )
+MOST = 2**28  # bytes of a file; MNIST's training images have 47 million
 UPRIGHT_MD5 = "178f2ab62e11ed75594f3041a9b72002"
 
 
@@ -61,12 +62,14 @@ def read_split(name: str, root: Path, split: str, images: str, labels: str, bina
 
 def _read(name: str, root: Path, file: str, dims: int) -> NDArray[np.uint8]:
     """The unsigned bytes in an IDX file: 0, 0, 8 (the type), `dims`, each size as a big-endian uint32, then data."""
-    content = np.fromfile(root / file, np.uint8)
     start = 4 + 4 * dims
-    if len(content) < start or content[:4].tolist() != [0, 0, 8, dims]:
+    held = size_of(name, root, file, MOST) - start
+    head = np.fromfile(root / file, np.uint8, start)
+    if held < 0 or head[:4].tolist() != [0, 0, 8, dims]:
         raise damaged(name, root, file, f"is not an IDX file of unsigned bytes in {dims} dimension(s)")
-    shape = [int(size) for size in content[4:start].view(">u4")]
-    if len(content) - start != math.prod(shape):
-        found = f"holds {len(content) - start} bytes, not the {math.prod(shape)} of {'x'.join(map(str, shape))}"
-        raise damaged(name, root, file, found)
-    return content[start:].reshape(shape)
+    shape = [int(size) for size in head[4:].view(">u4")]
+    if held != math.prod(shape):
+        raise damaged(
+            name, root, file, f"holds {held} bytes, not the {math.prod(shape)} of {'x'.join(map(str, shape))}"
+        )
+    return np.fromfile(root / file, np.uint8, offset=start).reshape(shape)

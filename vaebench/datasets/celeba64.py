@@ -19,7 +19,9 @@ from torchvision.datasets import CelebA
 from torchvision.datasets.utils import check_integrity
 
 from vaebench.core.data import Source, Space, Split
+from vaebench.core.errors import foreign
 from vaebench.datasets._files import damaged, remedy, require
+from vaebench.datasets._images import decoded
 
 PARTITION, FACES = "celeba/list_eval_partition.txt", "celeba/img_align_celeba"
 SPLITS = ("train", "valid", "test")
@@ -74,12 +76,11 @@ def _faces(root: Path, split: str, names: Sequence[str], stamps: Mapping[str, st
         for stale in cache.parent.glob(f"celeba64-{split}-{'?' * 16}.npy"):
             if stale != cache:
                 stale.unlink(missing_ok=True)
-    try:
+    kept = f"celeba/{cache.name}"
+    with foreign(lambda reason: damaged("celeba64", root, kept, f"is not a whole npy file ({reason})")):
         x = np.load(cache, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise damaged("celeba64", root, f"celeba/{cache.name}", "is not a whole npy file") from error
     if x.dtype != np.uint8 or x.shape != (len(names), 3, SIDE, SIDE):
-        raise damaged("celeba64", root, f"celeba/{cache.name}", f"holds {x.dtype} {x.shape}, not these images")
+        raise damaged("celeba64", root, kept, f"holds {x.dtype} {x.shape}, not these images")
     return torch.from_numpy(x)
 
 
@@ -96,13 +97,7 @@ def _decode(root: Path, split: str, names: Sequence[str]) -> NDArray[np.uint8]:
 
 def _face(root: Path, file: str) -> NDArray[np.uint8]:
     """One image (3, 64, 64)."""
-    try:
-        with Image.open(root / file) as image:
-            size, face = image.size, image.convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise damaged("celeba64", root, file, "is not a whole JPEG file") from error
-    if size != SIZE:
-        raise damaged("celeba64", root, file, f"is {size[0]}x{size[1]}, not the {SIZE[0]}x{SIZE[1]} of an aligned face")
+    face = decoded("celeba64", root, file, "JPEG", SIZE, "RGB")
     small = face.crop(BOX).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small).transpose(2, 0, 1)
 

@@ -10,24 +10,26 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from vaebench.core.data import Source, Space, Split
-from vaebench.datasets._files import damaged, require
+from vaebench.core.errors import foreign
+from vaebench.datasets._files import damaged, require, size_of
+
+MOST = 2**26  # bytes of a file; a batch has 31 million
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
     """The splits "train" (50,000) and "test" (10,000) of `<root>/cifar-10-batches-py`.
 
-    The batches are pickles, and a pickle can run code: torchvision opens none before its MD5 is the official one.
+    The batches are pickles, and a pickle can run code: none is opened before the MD5 of each is the official one.
     """
     sums = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
     files = {f"{CIFAR10.base_folder}/{file}": md5 for file, md5 in sums}
     require("cifar10", root, list(files), download, lambda: _fetch(root))
-    try:
+    for file, md5 in files.items():
+        size_of("cifar10", root, file, MOST)
+        if not check_integrity(root / file, md5):
+            raise damaged("cifar10", root, file, f"is not the official file, whose MD5 is {md5}")
+    with foreign(lambda reason: damaged("cifar10", root, CIFAR10.base_folder, f"cannot be read ({reason})")):
         return {split: _read(root, split) for split in ("train", "test")}
-    except RuntimeError:
-        for file, md5 in files.items():
-            if not check_integrity(root / file, md5):
-                raise damaged("cifar10", root, file, f"is not the official file, whose MD5 is {md5}") from None
-        raise
 
 
 def _fetch(root: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vaebench.core.data import Source, Space, Split
-from vaebench.datasets._files import damaged, require
+from vaebench.datasets._files import damaged, require, size_of
 
 FOLDER = "BinaryMNIST"
 ADDRESS = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist"
@@ -18,6 +18,7 @@ SHA1 = {
     "test": "ca70bd7775e182596dec148d4dc1bc6bd6c4c5f4",
 }
 PIXELS = 28 * 28
+MOST = 2**28  # bytes of a file; that of the training images has 78 million
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
@@ -49,6 +50,7 @@ def _fetch(root: Path) -> None:
 
 def _read(root: Path, file: str) -> torch.Tensor:
     """The images (N, 1, 28, 28) of an `.amat` file: lines of 784 digits 0 or 1, each followed by one blank."""
+    size_of("mnist-static", root, file, MOST)
     content = np.fromfile(root / file, np.uint8)
     if len(content) == 0 or len(content) % (2 * PIXELS):
         raise damaged("mnist-static", root, file, f"is no whole number of lines of {PIXELS} pixels")

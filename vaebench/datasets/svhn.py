@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torchvision.datasets import SVHN
+from torchvision.datasets.utils import check_integrity
 
 from vaebench.core.data import Source, Space, Split
-from vaebench.datasets._files import damaged, require
+from vaebench.core.errors import foreign
+from vaebench.datasets._files import damaged, require, size_of
 
 SPLITS = ("train", "test")
+MOST = 2**28  # bytes of a file; that of the training images has 182 million
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
@@ -22,10 +25,11 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
 
 def _read(root: Path, split: str) -> Split:
     _, file, md5 = SVHN.split_list[split]
-    try:
+    size_of("svhn", root, file, MOST)
+    if not check_integrity(root / file, md5):
+        raise damaged("svhn", root, file, f"is not the official file, whose MD5 is {md5}")
+    with foreign(lambda reason: damaged("svhn", root, file, f"cannot be read ({reason})")):
         found = SVHN(root, split=split)
-    except RuntimeError:
-        raise damaged("svhn", root, file, f"is not the official file, whose MD5 is {md5}") from None
     x = torch.from_numpy(np.ascontiguousarray(found.data))  # (N, 3, 32, 32)
     return Split(split, x, torch.from_numpy(found.labels))
 
