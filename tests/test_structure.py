@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vaebench
+from vaebench.core.registry import FOLDERS
 
 PACKAGE = Path(vaebench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -101,7 +102,8 @@ print(json.dumps(guilty))
     [
         ["--help"],
         ["--version"],
-        *(["ls", kind] for kind in ("models", "datasets", "metrics", "adapters", "objectives")),
+        *(["ls", kind] for kind in ("models", *FOLDERS)),
+        ["import", "--help"],
     ],
     ids=" ".join,
 )

@@ -66,6 +66,7 @@ def test_a_dataset_is_named_as_its_file() -> None:
         ("datasets", "digit", "unknown dataset 'digit'; did you mean 'digits'?"),
         ("adapters", "flatt", "unknown adapter 'flatt'; did you mean 'flat'?"),
         ("objectives", "elb", "unknown objective 'elb'; did you mean 'elbo'?"),
+        ("importers", "nvea", "unknown importer 'nvea'; did you mean 'nvae'?"),
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(kind: Kind, name: str, message: str) -> None:

@@ -8,10 +8,10 @@ from vaebench.models import card as cards
 
 
 @click.command("ls")
-@click.argument("kind", type=click.Choice(["models", "datasets", "metrics", "adapters", "objectives"]))
+@click.argument("kind", type=click.Choice(["models", *plugins.FOLDERS]))
 @as_json_option
 def ls(kind: str, as_json: bool) -> None:
-    """List what there is: models of the zoo, datasets, metrics, adapters, objectives."""
+    """List what there is: models of the zoo, or the plug-ins of a kind."""
     from vaebench.cli import tables as terminal
 
     if kind == "models":

@@ -1,4 +1,4 @@
-"""The one registry: a plug-in is a file of the folder named after its kind, or an entry point `vaebench.<kind>`.
+"""The one registry: a plug-in is a file of its kind's folder, or an entry point of the group `vaebench.<kind>`.
 
 Names come from the file system and from package metadata, so that listing them imports nothing.
 """
@@ -17,11 +17,12 @@ from vaebench.core.errors import DataError, UserError, reason, unknown
 if TYPE_CHECKING:
     from vaebench.core.data import Dataset
 
-Kind = Literal["adapters", "datasets", "metrics", "objectives"]
+Kind = Literal["adapters", "datasets", "importers", "metrics", "objectives"]
 
 FOLDERS: dict[Kind, str] = {  # where the built-in plug-ins of a kind are files
     "adapters": "models/adapters",
     "datasets": "datasets",
+    "importers": "models/formats",
     "metrics": "metrics",
     "objectives": "training/objectives",
 }

@@ -18,7 +18,8 @@ from vaebench.core.errors import UserError
 from vaebench.distributions.noise import keyed
 from vaebench.models import card as cards
 from vaebench.models import loading
-from vaebench.models.formats.likelihood_regret import convert
+from vaebench.models.formats import convert
+from vaebench.models.formats.likelihood_regret import plugin
 from vaebench.models.networks.dcgan import Decoder, Encoder
 
 GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "likelihood_regret"
@@ -95,7 +96,7 @@ def test_old_files_strided_tensors_and_half_precision_are_read(pair: tuple[Path,
     torch.save(encoder, pair[0], _use_new_zipfile_serialization=False)
     spread = {name: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t for name, t in decoder.items()}
     torch.save({name: t.half() if t.ndim == 4 else t for name, t in spread.items()}, pair[1])
-    card = convert(*pair, name="lr", dataset="grey-32", space=SPACE, out=tmp_path / "out")
+    card = convert(plugin, pair, name="lr", dataset="grey-32", out=tmp_path / "out")
     found = load_file(card.weights_path())
     assert all(found[f"encoder.{name}"].equal(tensor) for name, tensor in encoder.items())
     name = "main.initial:5-8:convt.weight"
@@ -250,7 +251,11 @@ def test_absent_files_and_folders_are_one_line(
     ("option", "value", "message"),
     [
         ("--dataset", "grey-23", "unknown dataset 'grey-23'; did you mean 'grey-32'?"),
-        ("--dataset", "fashion-mnist", "images of shape (1, 32, 32), but 'fashion-mnist' has examples of shape (1, 28"),
+        (
+            "--dataset",
+            "fashion-mnist",
+            "levels = 256, but 'fashion-mnist' has examples of shape (1, 28",
+        ),
         ("--dataset", "cifar10", "'cifar10' has examples of shape (3, 32, 32)"),
         ("--name", "../up", "--name: model name '../up' should be of a-z"),
         ("--out", "{file}", "is not a folder; choose another folder"),
@@ -267,15 +272,16 @@ def test_what_cannot_be_written_is_refused(
 def test_colours_follow_from_the_shapes(pair: tuple[Path, Path], tmp_path: Path) -> None:
     for path, state in zip(pair, states(colours=3), strict=True):
         torch.save(state, path)
-    colour = Space((3, 32, 32), 256, "pmf")
-    assert convert(*pair, name="lr", dataset="cifar10", space=colour, out=tmp_path).model == {"latent": 5, "width": 2}
-    with pytest.raises(UserError, match=r"are for 256-level images of shape \(3, 32, 32\)"):
-        convert(*pair, name="other", dataset="grey-32", space=SPACE, out=tmp_path)
+    assert convert(plugin, pair, name="lr", dataset="cifar10", out=tmp_path).model == {"latent": 5, "width": 2}
+    with pytest.raises(UserError, match=r"the model is for examples of shape \(3, 32, 32\) with levels = 256, but"):
+        convert(plugin, pair, name="other", dataset="grey-32", out=tmp_path)
+    with pytest.raises(UserError, match=r"no dataset .* name one of examples of shape \(3, 32, 32\)"):
+        convert(plugin, pair, name="other", out=tmp_path)
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden/likelihood_regret is not beside the checkout")
 def test_the_releases_own_files_are_read(tmp_path: Path) -> None:
     pair = GOLDEN / "netE_pixel.pth", GOLDEN / "netG_pixel.pth"
-    card = convert(*pair, name="lr", dataset="grey-32", space=SPACE, out=tmp_path)
+    card = convert(plugin, pair, name="lr", dataset="grey-32", out=tmp_path)
     assert card.model == {"latent": 100, "width": 32}
     assert len(load_file(card.weights_path())) == 41

@@ -24,7 +24,8 @@ from vaebench.distributions import noise
 from vaebench.distributions.gaussian import walk
 from vaebench.models import card as cards
 from vaebench.models.adapters.nvae import NVAE
-from vaebench.models.formats.nvae import convert, read
+from vaebench.models.formats import Imported, convert
+from vaebench.models.formats.nvae import Options, plugin
 from vaebench.models.loading import build_model, load_weights
 from vaebench.models.networks.nvae import Architecture, Network
 
@@ -73,8 +74,8 @@ def saved(content: Any, folder: Path) -> Path:
     return path
 
 
-def spaces(dataset: str) -> Space:
-    return {"cifar10": COLOUR, "mnist": BINARY}[dataset]
+def read(path: Path) -> Imported:
+    return plugin.read(path, Options())
 
 
 def test_a_checkpoint_becomes_a_card_and_weights(tmp_path: Path, vaebench: Callable[..., Result]) -> None:
@@ -98,7 +99,7 @@ def test_a_checkpoint_becomes_a_card_and_weights(tmp_path: Path, vaebench: Calla
         assert tensor.equal(model.state_dict()[f"network.{name}"])
     again = vaebench("import", "nvae", path, "--out", tmp_path / "out")
     assert again.exit_code == 0, again.output
-    other = convert(path, name="open", dataset=None, space_of=spaces, tail="nvae", out=tmp_path / "out")
+    other = convert(plugin, [path], Options("nvae"), name="open", out=tmp_path / "out")
     assert (card.model["tail"], other.model["tail"]) == ("strict", "nvae")
 
 
@@ -121,7 +122,7 @@ def test_bits_are_levels(bits: int, tmp_path: Path) -> None:
     assert read(path).space == Space((3, 32, 32), 2**bits, "pmf")
     if bits == 5:
         with pytest.raises(UserError, match="levels = 32, but 'cifar10' has examples"):
-            convert(path, name="n", dataset=None, space_of=spaces, tail="strict", out=tmp_path)
+            convert(plugin, [path], name="n", out=tmp_path)
 
 
 def test_a_files_own_operations_go_before_the_table(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_arguments_that_do_not_fit_are_refused(args: dict[str, Any], message: st
 
 def test_other_contents_are_refused(tmp_path: Path) -> None:
     for content in ({"state_dict": {}}, [1], network().state_dict()):
-        with pytest.raises(DataError, match="is no checkpoint of NVAE: it lacks 'state_dict' or 'args'"):
+        with pytest.raises(DataError, match="is not a checkpoint of NVAE: it lacks 'state_dict' or 'args'"):
             read(saved(content, tmp_path))
     content = {**checkpoint(), "args": {"dataset": "cifar10"}}
     with pytest.raises(DataError, match="args lacks dataset"):
@@ -228,9 +229,9 @@ def test_a_malicious_file_is_refused_and_not_run(place: str, refused: Callable[.
 
 def test_unknown_images_need_a_dataset(refused: Callable[..., str], tmp_path: Path) -> None:
     path = saved(checkpoint(dataset="imagenet_32"), tmp_path)
-    refused(2, ("import", "nvae", path, "--out", tmp_path / "o"), "name one of the same shape with --dataset")
+    refused(2, ("import", "nvae", path, "--out", tmp_path / "o"), "name one of examples of shape (3, 32, 32)")
     refused(2, ("import", "nvae", path, "--out", tmp_path / "o", "--dataset", "digits"), "but 'digits' has examples")
-    card = convert(path, name="n", dataset="cifar10", space_of=spaces, tail="strict", out=tmp_path / "o")
+    card = convert(plugin, [path], name="n", dataset="cifar10", out=tmp_path / "o")
     assert card.dataset == "cifar10"
 
 
@@ -250,8 +251,8 @@ def test_golden_values(
 ) -> None:
     """Every draw replaced by its mean, as in the stored pass. The colour case has the release's tail."""
     expected = dict(np.load(GOLDEN / f"{name}.npz"))
-    space = spaces(dataset)
-    card = convert(GOLDEN / f"{name}.pt", name="n", dataset=None, space_of=spaces, tail="nvae", out=tmp_path)
+    space = {"cifar10": COLOUR, "mnist": BINARY}[dataset]
+    card = convert(plugin, [GOLDEN / f"{name}.pt"], Options("nvae"), name="n", out=tmp_path)
     model = build_model(card, space).eval()
     assert isinstance(model, NVAE)
     load_weights(model, card.weights_path())

@@ -1,9 +1,13 @@
-"""Foreign checkpoints as ours: read without running anything, checked strictly, written as safetensors and a card."""
+"""Checkpoints of other projects as ours: read without running anything, checked strictly, written as card and weights.
+
+An importer is a file of this folder that ends in `plugin = Importer(...)`.
+"""
 
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +16,93 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vaebench.core import files
+from vaebench.core import registry as plugins
+from vaebench.core.data import Source, Space
 from vaebench.core.errors import DataError, UserError
 from vaebench.models import card as cards
 from vaebench.models.card import Card, Weights
+from vaebench.models.loading import build_model
 
 _SHOWN = 5
 
 
-class Foreign(NamedTuple):
+class Imported(NamedTuple):
+    """A checkpoint as a model of a family: the `[model]` table and the state dict of one for examples of `space`.
+
+    `dataset` is None where the files do not name one of ours; `notes` say which files these were.
+    """
+
+    family: str
+    model: dict[str, Any]
+    state: dict[str, Tensor]
+    space: Space
+    summary: str
+    notes: str
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Importer:
+    """The plug-in of a format. `files` are what its files are called, one for each that it needs.
+
+    `read(*paths)`, or `read(*paths, options)` where there is a frozen dataclass `options`, gives what they hold:
+    DataError where that is not all of a model, checked without running anything. A field of `options` is an option of
+    `vaebench import`, whose help is the field's `metadata["help"]`.
+    """
+
+    files: tuple[str, ...]
+    read: Callable[..., Imported]
+    options: type | None = None
+
+
+class StateDict(NamedTuple):
     """A state dict read from `path`, whose content has this `sha256`."""
 
     path: Path
     sha256: str
     tensors: dict[str, Tensor]
+
+
+def load(name: str) -> Importer:
+    """The importer `name`. UserError where there is none, or where a plug-in of that name is not an `Importer`."""
+    found = plugins.load("importers", name)
+    if not isinstance(found, Importer):
+        raise UserError(f"plug-in {name!r} is a {type(found).__name__}; an importer's is a vaebench Importer")
+    return found
+
+
+def convert(
+    importer: Importer, paths: Sequence[Path], options: Any = None, *, name: str, out: Path, dataset: str | None = None
+) -> Card:
+    """The card of model `name`, written into `out` with its weights.
+
+    `dataset` is that of the files where None. UserError where they name none, where the model is for other examples
+    than the dataset's, and as `write`; DataError as the importer's `read`, and where what it gives does not fit the
+    family.
+    """
+    if importer.options is None:
+        found = importer.read(*paths)
+    else:
+        found = importer.read(*paths, importer.options() if options is None else options)
+    here, wanted = " and ".join(map(str, paths)), _described(found.space)
+    if (dataset := dataset or found.dataset) is None:
+        raise UserError(f"{here}: no dataset here is the model's own; name one of {wanted} with --dataset")
+    source = plugins.load("datasets", dataset)
+    assert isinstance(source, Source)
+    if source.space != found.space:
+        raise UserError(
+            f"{here}: the model is for {wanted}, but {dataset!r} has {_described(source.space)}; "
+            "name another with --dataset"
+        )
+    card = Card(name, dataset, found.summary, found.family, found.model, notes=found.notes)
+    with torch.device("meta"):
+        shapes = build_model(card, found.space).state_dict()
+    check(StateDict(paths[0], "", found.state), shapes)
+    return write(card, found.state, out)
+
+
+def _described(space: Space) -> str:
+    return f"examples of shape {space.shape} with levels = {space.levels}"
 
 
 def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
@@ -54,11 +132,11 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
     return content, digest
 
 
-def read_state_dict(path: Path) -> Foreign:
+def read_state_dict(path: Path) -> StateDict:
     """The tensors of a PyTorch state dict, read by `read_file`. DataError also where it is no flat mapping of names to
     dense tensors."""
     content, digest = read_file(path)
-    return Foreign(path, digest, tensors(path, content))
+    return StateDict(path, digest, tensors(path, content))
 
 
 def tensors(path: Path, content: Any) -> dict[str, Tensor]:
@@ -71,7 +149,7 @@ def tensors(path: Path, content: Any) -> dict[str, Tensor]:
     return dict(content)
 
 
-def check(found: Foreign, wanted: Mapping[str, Tensor]) -> None:
+def check(found: StateDict, wanted: Mapping[str, Tensor]) -> None:
     """DataError names every tensor of `found` that is missing, extra, misshapen, of another kind or not finite."""
     have = found.tensors
     faults = [f"missing {name}" for name in wanted.keys() - have.keys()]

@@ -1,34 +1,23 @@
-"""The official Likelihood Regret release: netE_pixel.pth and netG_pixel.pth, two plain state dicts.
+"""Likelihood Regret's release: state dicts netE_pixel.pth (the encoder) and netG_pixel.pth (the decoder).
 
 Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977).
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaebench import __version__
 from vaebench.core.data import Space
-from vaebench.core.errors import DataError, UserError
-from vaebench.models.card import Card
-from vaebench.models.formats import Foreign, check, read_state_dict, write
+from vaebench.core.errors import DataError
+from vaebench.models.formats import Imported, Importer, StateDict, check, read_state_dict
 from vaebench.models.networks.dcgan import LEVELS, SIDE, Decoder, Encoder
 
 FAMILY = "likelihood-regret"
 
 
-class Release(NamedTuple):
-    """The two files as one model of the family: its space, its `[model]` table and its state dict."""
-
-    space: Space
-    model: dict[str, int]
-    state: dict[str, Tensor]
-    notes: str
-
-
-def _four(found: Foreign, name: str) -> tuple[int, int, int, int]:
+def _four(found: StateDict, name: str) -> tuple[int, int, int, int]:
     """The shape of a convolution's weight. DataError where there is no such tensor."""
     if (tensor := found.tensors.get(name)) is None:
         raise DataError(f"{found.path} lacks {name}; give netE_pixel.pth (the encoder) first, then netG_pixel.pth")
@@ -38,7 +27,7 @@ def _four(found: Foreign, name: str) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
-def read(encoder: Path, decoder: Path) -> Release:
+def read(encoder: Path, decoder: Path) -> Imported:
     """The model in the two files, every name and shape checked. DataError names each fault.
 
     nz, ngf and nc follow from the encoder's shapes, and the decoder must agree: `conv1.weight` is (nz, 4 ngf, 4, 4),
@@ -56,20 +45,9 @@ def read(encoder: Path, decoder: Path) -> Release:
         state |= {f"{prefix}.{name}": found.tensors[name].to(like.dtype) for name, like in shapes.items()}
     files = " and ".join(f"{found.path.name} (sha256 {found.sha256})" for found in nets)
     notes = f"Imported by vaebench {__version__} from {files}, in the format of the Likelihood Regret release."
-    return Release(Space((colours, SIDE, SIDE), LEVELS, "pmf"), {"latent": latent, "width": width}, state, notes)
-
-
-def convert(encoder: Path, decoder: Path, *, name: str, dataset: str, space: Space, out: Path) -> Card:
-    """The card of model `name` on `dataset`, written into `out` with its weights; the files' hashes are in its notes.
-
-    `space` is the dataset's: UserError where the nets are for other images.
-    """
-    release = read(encoder, decoder)
-    if space != release.space:
-        raise UserError(
-            f"{encoder} and {decoder} are for {LEVELS}-level images of shape {release.space.shape}, but {dataset!r} "
-            f"has examples of shape {space.shape} with levels = {space.levels}; name a dataset of such images"
-        )
     summary = "The VAE of Likelihood Regret, imported from files of its release's format."
-    card = Card(name, dataset, summary, FAMILY, release.model, notes=release.notes)
-    return write(card, release.state, out)
+    space = Space((colours, SIDE, SIDE), LEVELS, "pmf")
+    return Imported(FAMILY, {"latent": latent, "width": width}, state, space, summary, notes)
+
+
+plugin = Importer(("netE_pixel.pth", "netG_pixel.pth"), read)

@@ -1,24 +1,22 @@
-"""The checkpoint of an official NVAE training run: checkpoint.pt, with its state dict, arguments and optimiser.
+"""NVAE's release: the checkpoint.pt of a training run, with its state dict, arguments and optimiser.
 
 Source: Vahdat & Kautz 2020 (arXiv 2007.03898), whose release wrote them.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vaebench import __version__
 from vaebench.core.data import Space
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError
 from vaebench.distributions.likelihoods import LIKELIHOODS
-from vaebench.models.card import Card
-from vaebench.models.formats import Foreign, check, read_file, tensors, write
+from vaebench.models.formats import Imported, Importer, StateDict, check, read_file, tensors
 from vaebench.models.networks.nvae import Architecture, Network
 from vaebench.models.networks.nvae_cells import ARCHS, PLACES, Arch
 
@@ -59,14 +57,14 @@ ALLOWED = (
 """A namespace of arguments, and numpy's numbers: none of them runs what a file says."""
 
 
-class Release(NamedTuple):
-    """A checkpoint as a model of the family: its space, dataset (None: not ours), `[model]` table and state dict."""
+@dataclass(frozen=True)
+class Options:
+    """`tail` is that of the logistic mixture, and without meaning for other likelihoods."""
 
-    space: Space
-    dataset: str | None
-    model: dict[str, Any]
-    state: dict[str, Tensor]
-    notes: str
+    tail: Literal["strict", "nvae"] = field(
+        default="strict",
+        metadata={"help": "The logistic mixture's upper tail: proper, or as released, where 254 and 255 overlap."},
+    )
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class _Arguments:
 
 def _architecture(given: _Arguments, cells: Any) -> dict[str, Any]:
     """The file's arguments as options of the network."""
-    kinds = {field.name: bool if field.type is bool else int for field in fields(Architecture)}
+    kinds = {each.name: bool if each.type is bool else int for each in fields(Architecture)}
     table = {ours: given.get(theirs, kinds[ours]) for ours, theirs in ARGUMENTS.items()}
     if (post := given.get("num_postprocess_blocks", int)) != table["blocks"]:
         raise DataError(f"{given.path}: num_postprocess_blocks = {post} should equal num_preprocess_blocks")
@@ -115,14 +113,14 @@ def _likelihood(given: _Arguments, name: str) -> Literal["bernoulli", "discretis
     return "gaussian" if mixture == 1 else "discretised-logistic-mixture"
 
 
-def read(path: Path) -> Release:
+def read(path: Path, options: Options) -> Imported:
     """The model in the file, every name and shape checked. DataError names each fault; nothing in the file is run.
 
     Names get `network.` before them, and the aliases `.weight_normalized` are dropped; nothing else changes.
     """
     content, digest = read_file(path, ALLOWED)
     if not isinstance(content, dict) or not {"state_dict", "args"} <= content.keys():
-        raise DataError(f"{path} is no checkpoint of NVAE: it lacks 'state_dict' or 'args'")
+        raise DataError(f"{path} is not a checkpoint of NVAE: it lacks 'state_dict' or 'args'")
     args = content["args"]
     given = _Arguments(path, vars(args) if isinstance(args, argparse.Namespace) else {})
     name = given.get("dataset", str)
@@ -143,40 +141,17 @@ def read(path: Path) -> Release:
         raise DataError(f"{path}: args do not make a network: {error}") from error
     found = tensors(path, content["state_dict"])
     state = {key: value for key, value in found.items() if not key.endswith(ALIAS)}
-    check(Foreign(path, digest, state), shapes)
+    check(StateDict(path, digest, state), shapes)
     model = {**table, "likelihood": likelihood, "padding": padding}
+    if likelihood == "discretised-logistic-mixture":
+        model["tail"] = options.tail
     notes = (
         f"Imported by vaebench {__version__} from {path.name} (sha256 {digest}), in the format of NVAE's release: "
         f"args.dataset = {name}, epoch {content.get('epoch')}."
     )
     renamed = {f"network.{key}": state[key].to(like.dtype) for key, like in shapes.items()}
-    return Release(space, DATASETS.get(name), model, renamed, notes)
-
-
-def convert(
-    path: Path,
-    *,
-    name: str,
-    dataset: str | None,
-    space_of: Callable[[str], Space],
-    tail: Literal["strict", "nvae"],
-    out: Path,
-) -> Card:
-    """The card of model `name`, written into `out` with its weights; the file's sha256 is in its notes.
-
-    `dataset` is the one of the file's arguments where None, and `space_of` its space: UserError where the network is
-    for other images. `tail` is that of the logistic mixture, and without meaning for other likelihoods.
-    """
-    release = read(path)
-    if (dataset := dataset or release.dataset) is None:
-        raise UserError(f"{path} is for images that no dataset here has; name one of the same shape with --dataset")
-    if (space := space_of(dataset)) != release.space:
-        raise UserError(
-            f"{path} is for images of shape {release.space.shape} with levels = {release.space.levels}, but "
-            f"{dataset!r} has examples of shape {space.shape} with levels = {space.levels}; name another with --dataset"
-        )
-    model = dict(release.model)
-    if model["likelihood"] == "discretised-logistic-mixture":
-        model["tail"] = tail
     summary = "NVAE, imported from a checkpoint of its release's format."
-    return write(Card(name, dataset, summary, FAMILY, model, notes=release.notes), release.state, out)
+    return Imported(FAMILY, model, renamed, space, summary, notes, DATASETS.get(name))
+
+
+plugin = Importer(("checkpoint.pt",), read, Options)
