@@ -72,19 +72,20 @@ CLAIMS = (
           note="The leapfrog does tighten the bound of the Gaussian it starts from: with `steps` 0 in its card, the "
           "weights of `hvae` lose 0.82 ± 0.02 nats (2,000 test images, 50 draws of each), and 0.32 ± 0.02 with "
           "`tempering` \"none\". Trained to be moved, that Gaussian is as much worse than `vae-silu`'s."),
-    Claim("Consistency regularisation lowers the KL between the posteriors of an image and of the moved image",
+    Claim("Consistency regularisation lowers the KL between the posteriors of an image and of the transformed image",
           "Sinha & Dieng 2021 (CR-VAE)", "consistency", "consistency_small", "lower", ("digits", "mnist"), CONSISTENT,
           note="These models are trained with the weight 1e-3 that the paper's code defaults to, which does next to "
           "nothing: `digits/crvae-vae` trained again with `strength` 0, 0.001, 0.1 and 1 in its card has 17.5, 17.5, "
-          "10.6 and 3.3 nats here, an NLL (K = 100) of 93.2, 93.2, 93.3 and 94.5, and a label that survives the move "
-          "for 71, 71, 73 and 79% of images. What lifts the KL above the VAE's is training on moved images."),
+          "10.6 and 3.3 nats here, an NLL (K = 100) of 93.2, 93.2, 93.3 and 94.5, and a label that survives the "
+          "transform for 71, 71, 73 and 79% of images. What lifts the KL above the VAE's is training on augmented "
+          "images."),
     Claim("Consistency regularisation does not lower the accuracy of a linear probe",
           "Sinha & Dieng 2021 (CR-VAE)", "probe", "probe_all", "higher", ("digits", "mnist"), CONSISTENT, loose=True),
     Claim("Consistency regularisation lowers NLL",
           "Sinha & Dieng 2021 (CR-VAE): 76.93 nats on MNIST for CR-NVAE, where NVAE has 78.01",
           "likelihood", "nll", "lower", ("digits", "mnist", "cifar10"), CONSISTENT,
           note="As above, `digits/crvae-vae` has the same NLL without the regulariser: what raises it in these small "
-          "models is that half of the images they are trained on are moved, and none that they are tested on."),
+          "models is that half of the images they are trained on are augmented, and none that they are tested on."),
     Claim("JL1-VAE's local MIG is above the beta-VAE's", "Rhodes & Lee 2021 (JL1-VAE), three-dots",
           "disentanglement", "local_mig", "higher", ("three-dots",), (("jl1-vae", "beta-vae-h"),)),
 )  # fmt: skip

@@ -17,6 +17,7 @@ from vaebench.cli.main import main
 from vaebench.core import checks
 from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset
+from vaebench.core.errors import DataError
 from vaebench.evaluation import run as metric_run
 from vaebench.models import card
 from vaebench.models.oracles import oracles
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 IMPORTS = """
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
@@ -40,6 +41,7 @@ from vaebench.functional.statistics import mean_stderr
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.objective import Loss, Objective
+from vaebench.models.formats import Imported, Importer, check, read_state_dict
 """
 
 
@@ -145,6 +147,18 @@ def test_the_metric_example_keeps_its_promises_and_measures(tmp_path: Path) -> N
     ((row,),) = found
     exact = oracle.model.embed(oracle.dataset.split("test").x).norm(dim=1).mean()
     assert row.value == pytest.approx(float(exact.detach()), rel=1e-5)
+
+
+def test_the_importer_example_reads_its_format(tmp_path: Path) -> None:
+    importer = example("Add an importer", tmp_path).plugin
+    state = {"weight": torch.ones(8, 2), "bias": torch.arange(8.0)}
+    torch.save(state, tmp_path / "coins.pth")
+    found = importer.read(tmp_path / "coins.pth", importer.options(fair=True))
+    assert found.state["decoder.weight"].equal(state["weight"])
+    assert found.state["decoder.bias"].equal(torch.zeros(8))
+    torch.save({"weight": torch.ones(8, 3)}, tmp_path / "coins.pth")
+    with pytest.raises(DataError, match=r"missing bias; weight is \[8, 3\] instead of \[8, 2\]"):
+        importer.read(tmp_path / "coins.pth", importer.options())
 
 
 def test_the_objective_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,9 +139,9 @@ def test_what_cannot_be_moved_has_a_reason(digits: Dataset) -> None:
 
     assert reason(digits.space) is None
     assert reason(Space((2,), None, "density")) == (
-        "only images of integers are moved; mine holds real numbers of shape [2]"
+        "only images of integers are transformed; mine holds real numbers of shape [2]"
     )
-    assert reason(Space((8,), 2, "pmf")) == "only images of integers are moved; mine holds integers of shape [8]"
+    assert reason(Space((8,), 2, "pmf")) == "only images of integers are transformed; mine holds integers of shape [8]"
     assert Consistency("valid").unsupported(Pixels(SPACE), digits) == "digits has no split 'valid'"
 
 
@@ -153,7 +153,7 @@ def test_values_are_the_divergence_of_both_posteriors(name: str, zoo: Zoo, digit
         found = compare(batch, seed, model=model, probe=None)
         with keyed(seed, index):
             small, large = (
-                augmentation.moved(batch.x, digits.space, t, "none") for t in ("affine-small", "affine-large")
+                augmentation.transformed(batch.x, digits.space, t, "none") for t in ("affine-small", "affine-large")
             )
             expected = [divergence(model.posterior(x), model.posterior(batch.x)) for x in (small, large)]  # type: ignore[arg-type]
         part = compare(Batch(batch.x[13:], None, index[13:]), seed, model=model, probe=None)

@@ -1,4 +1,4 @@
-"""UCI digits with 72 foreign images among the 1437 to train on, labelled -1: inverted, rotated, noise (8x8)."""
+"""UCI digits with 72 OOD images among the 1437 to train on, labelled -1: inverted, rotated, noise (8x8)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +14,9 @@ EACH = 24
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
-    """The splits "train" (1437 digits, then 72 foreign images with label -1) and "test" (360 digits).
+    """The splits "train" (1437 digits, then 72 out-of-distribution (OOD) images with label -1) and "test" (360 digits).
 
-    Foreign are 24 each of inverted digits (16 - x), digits turned by 90 degrees, and uniform noise on the 17 levels;
+    OOD are 24 each of inverted digits (16 - x), digits turned by 90 degrees, and uniform noise on the 17 levels;
     the digits to invert and to turn are chosen among those to train on, which also stay as they are.
     """
     splits = _digits.read(root, download)

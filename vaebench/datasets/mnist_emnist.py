@@ -18,14 +18,14 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
 
     The letters are chosen at random, once and for all, from EMNIST's test split.
     """
-    splits, foreign = (
+    splits, others = (
         mnist_like("mnist-emnist", MNIST, root, download, binarise=True),
         letters("mnist-emnist", root, download),
     )
     train = splits["train"]
     assert train.y is not None
-    chosen = random.keys(random.derive("mnist-emnist"), torch.arange(len(foreign))).argsort(stable=True)[:LETTERS]
-    x = torch.cat([train.x, foreign.x[chosen]])
+    chosen = random.keys(random.derive("mnist-emnist"), torch.arange(len(others))).argsort(stable=True)[:LETTERS]
+    x = torch.cat([train.x, others.x[chosen]])
     y = torch.cat([train.y, torch.full((len(chosen),), -1)])
     return {"train": Split("train", x, y, binarise=True), "test": splits["test"]}
 

@@ -36,7 +36,7 @@ def compressed_bits(x: Tensor) -> Tensor:
 
 
 def input_complexity(nll: Tensor, bits: Tensor) -> Tensor:
-    """S(x) = -log2 p(x) - L(x), bits: `nll` = -log p(x) in nats, `bits` = L(x). Higher means foreign.
+    """S(x) = -log2 p(x) - L(x), bits: `nll` = -log p(x) in nats, `bits` = L(x). Higher means OOD.
 
     Source: Serra et al. 2020, section 3.
     """

@@ -47,34 +47,34 @@ def checkpoint_weight(rate: float, steps: int, batch: int, examples: int) -> flo
     return rate * steps * batch / examples
 
 
-def detection_area(score: Tensor, foreign: Tensor) -> tuple[float, float | None]:
+def detection_area(score: Tensor, ood: Tensor) -> tuple[float, float | None]:
     """The area under the cleaning curve, and its standard error (None where there is one example of a kind).
 
-    Examples are inspected from the highest `score` (N,) down; the curve is the part of the `foreign` (N,) bool found
-    among the first i; the area is its mean over i = 1..N, ties at their expectation. With F foreign ones at mean rank
-    R it is 1 - (R - 1) / N: 1 - (F - 1) / (2 N) at best, 1/2 + 1 / (2 N) on average for a random order.
+    Examples are inspected from the highest `score` (N,) down; the curve is the part of the `ood` (N,) bool found among
+    the first i; the area is its mean over i = 1..N, ties at their expectation. With F of them at mean rank R it
+    is 1 - (R - 1) / N: 1 - (F - 1) / (2 N) at best, 1/2 + 1 / (2 N) on average for a random order.
     As R - 1 = (1 - A) (N - F) + (F - 1) / 2 with A the area under the ROC curve, its error is (N - F) / N times A's.
-    ValueError where there are no foreign examples, or no others.
+    ValueError where none or all of the examples are out-of-distribution (OOD).
     Source: Kong & Chaudhuri 2021, section 4.4; DeLong, DeLong & Clarke-Pearson 1988 for the error of A.
     """
-    bad, good = score[foreign].double(), score[~foreign].double()
+    bad, good = score[ood].double(), score[~ood].double()
     if not len(bad) or not len(good):
-        raise ValueError(f"{len(bad)} foreign examples among {len(score)}: there is no cleaning curve")
+        raise ValueError(f"{len(bad)} OOD examples among {len(score)}: there is no cleaning curve")
     rank = torch.from_numpy(rankdata(-score.double().numpy()))  # from 1, the highest score; ties at their mean
     total = len(score)
-    area = 1 - (float(rank[foreign].mean()) - 1) / total
+    area = 1 - (float(rank[ood].mean()) - 1) / total
     if len(bad) == 1 or len(good) == 1:
         return area, None
-    # the part of the others below each foreign example, and of the foreign ones above each other example
-    below = 1 - (rank[foreign] - torch.from_numpy(rankdata(-bad.numpy()))) / len(good)
-    above = (rank[~foreign] - torch.from_numpy(rankdata(-good.numpy()))) / len(bad)
+    # the part of the others below each OOD example, and of the OOD ones above each other example
+    below = 1 - (rank[ood] - torch.from_numpy(rankdata(-bad.numpy()))) / len(good)
+    above = (rank[~ood] - torch.from_numpy(rankdata(-good.numpy()))) / len(bad)
     variance = float(below.var()) / len(bad) + float(above.var()) / len(good)
     return area, len(good) / total * variance**0.5
 
 
-def detection_curve(score: Tensor, foreign: Tensor, points: int = 100) -> tuple[list[float], list[float]]:
-    """The part inspected (0, 1/`points`, ..., 1) and the part of `foreign` found in it, ties in the order given."""
-    found = foreign[score.argsort(descending=True, stable=True)].double().cumsum(0) / int(foreign.sum())
+def detection_curve(score: Tensor, ood: Tensor, points: int = 100) -> tuple[list[float], list[float]]:
+    """The part inspected (0, 1/`points`, ..., 1) and the part of `ood` found in it, ties in the order given."""
+    found = ood[score.argsort(descending=True, stable=True)].double().cumsum(0) / int(ood.sum())
     inspected = [i / points for i in range(points + 1)]
     counts = [round(x * len(score)) for x in inspected]
     return inspected, [float(found[count - 1]) if count else 0.0 for count in counts]

@@ -1,4 +1,4 @@
-"""How well a score tells foreign examples from those of a dataset, with bootstrap errors. Foreign is positive."""
+"""How well a score tells out-of-distribution (OOD) examples, the positives, from a dataset's; bootstrap errors."""
 
 from typing import NamedTuple
 
@@ -55,18 +55,18 @@ def resamples(size: int, count: int, seed: int) -> Tensor:
     return torch.zeros(count, size, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
 
 
-def separation(inside: Tensor, foreign: Tensor, count: int, seed: int) -> Separation:
-    """`measures` of the scores of a dataset's examples (N,) and of foreign ones (M,), higher meaning foreign.
+def separation(inside: Tensor, ood: Tensor, count: int, seed: int) -> Separation:
+    """`measures` of the scores of a dataset's examples (N,) and of OOD ones (M,), higher meaning OOD.
 
     Errors are over `count` bootstrap samples of both sets, each drawn for itself: they say how far other images would
     move a value, not how far other noise would, and are 0 where the sets are perfectly apart. ValueError for a score
     that is NaN or infinite. Source: Efron & Tibshirani 1993, chapters 6 and 13.
     """
-    score = torch.cat([inside, foreign]).double()
+    score = torch.cat([inside, ood]).double()
     if sick := int((~torch.isfinite(score)).sum()):
         raise ValueError(f"{sick} of {len(score)} examples have no finite score")
     positive = torch.arange(len(score)) >= len(inside)
-    drawn = [resamples(len(part), count, random.derive(seed, i)) for i, part in enumerate((inside, foreign))]
+    drawn = [resamples(len(part), count, random.derive(seed, i)) for i, part in enumerate((inside, ood))]
     weight = torch.cat([torch.ones(1, len(score), dtype=torch.float64), torch.cat(drawn, 1)])
     found = []
     for values in measures(score, positive, weight):

@@ -1,4 +1,4 @@
-"""How far latents move when the image is moved: KL between the posteriors, and labels that a probe keeps."""
+"""How much latents change when the image is transformed: KL between the posteriors, and labels that a probe keeps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from vaebench.core.augmentation import Transform, moved, refusal
+from vaebench.core.augmentation import Transform, refusal, transformed
 from vaebench.core.data import Batch, Dataset
 from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
@@ -22,12 +22,12 @@ SETS: dict[str, Transform] = {"small": "affine-small", "large": "affine-large"}
 
 
 def compare(batch: Batch, seed: int, *, model: LatentVariableModel, probe: LinearProbe | None) -> dict[str, Tensor]:
-    """For one move of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)) and `agreement_*` 0 or 1, (B,) float64.
+    """For one transform of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)) and `agreement_*` 0 or 1, (B,) float64.
 
     The former where q(z|x) is Gaussian, the latter where there is a probe; UnavailableError where neither is.
     """
     with keyed(seed, batch.example):
-        others = {name: moved(batch.x, model.space, transform, "none") for name, transform in SETS.items()}
+        others = {name: transformed(batch.x, model.space, transform, "none") for name, transform in SETS.items()}
         found = _divergences(model, batch.x, others)
         found |= {} if probe is None else _agreements(model, probe, batch.x, others)
     if not found:
@@ -64,15 +64,15 @@ def _agreements(
 @final
 @dataclass(frozen=True)
 class Consistency(Metric):
-    """E_x E_t KL(q(z|t(x)) || q(z|x)) over `split` and `moves` moves t of each image, and labels that survive them.
+    """E_x E_t KL(q(z|t(x)) || q(z|x)) over `split` and `moves` transforms t of each image, and labels that survive.
 
-    t is `augmentation.moved` by the small and by the large affine set of CR-VAE, without flips; what comes in from
-    outside is level 0, which on bright backgrounds is a dark frame. The KL is exact for one vector of latents; of
-    several groups it is the sum of theirs, given a draw of q(z|t(x)) that both share; where q(z|x) is no Gaussian it is
-    left out. `agreement_*` is how often x and t(x) are given one label, right or not, by the classifier of the metric
-    `probe` with all training examples; without labels it is left out. A posterior that ignores x has KL 0 and agreement
-    1: read both beside the mutual information. Standard errors are over images, whose values are kept beside the rows;
-    an agreement's is at least the Wilson interval's over all moves.
+    t is `augmentation.transformed` by the small and by the large affine set of CR-VAE, without flips; what comes in
+    from outside is level 0, which on bright backgrounds is a dark frame. The KL is exact for one vector of latents; of
+    several groups it is the sum of theirs, given a draw of q(z|t(x)) that both share; where q(z|x) is not Gaussian it
+    is left out. `agreement_*` is how often x and t(x) are given one label, right or not, by the classifier of the
+    metric `probe` with all training examples; without labels it is left out. A posterior that ignores x has KL 0 and
+    agreement 1: read both beside the mutual information. Standard errors are over images, whose values are kept beside
+    the rows; an agreement's is at least the Wilson interval's over all transforms.
     Source: Sinha & Dieng 2021 (CR-VAE).
     """
 
@@ -96,7 +96,7 @@ class Consistency(Metric):
         if (reason := super().unsupported(model, dataset)) is not None:
             return reason
         kind = refusal(dataset.space)
-        return None if kind is None else f"only images of integers are moved; {dataset.name} holds {kind}"
+        return None if kind is None else f"only images of integers are transformed; {dataset.name} holds {kind}"
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)

@@ -1,4 +1,4 @@
-"""VAE-TracIn: which training examples influence which, along a training trajectory, and whether foreign ones show."""
+"""VAE-TracIn: which training examples influence which, along a training trajectory, and whether OOD ones show."""
 
 import copy
 import io
@@ -39,7 +39,7 @@ from vaebench.functional.influence import (
 from vaebench.functional.random import derive, keys
 from vaebench.functional.statistics import mean_stderr
 
-FOREIGN = -1
+OOD = -1
 """The label of a training example that does not belong to the dataset."""
 _FLOATS = 2**24  # of gradients computed at once
 
@@ -104,13 +104,13 @@ class Tracin(Metric):
     queries have draws of their own. With `projection` = P > 0, influences (not self-influences) are products of
     gradients sketched to P numbers.
 
-    * cleaning_auc: training examples labelled -1 are foreign; inspecting by falling self-influence, the mean over i of
-      the part of them among the first i; 0.5 for a random order. cleaning_auc_loss: the same by falling -ELBO.
-      Absent where there are none.
+    * cleaning_auc: training examples labelled -1 are out-of-distribution (OOD); inspecting by falling self-influence,
+      the mean over i of the part of them among the first i; 0.5 for a random order. cleaning_auc_loss: the same by
+      falling -ELBO. Absent where there are none.
     * self_retrieval: how often the strongest proponent of one of `queries` training examples is itself.
     * proponent_agreement, opponent_agreement: the part of the `top` strongest proponents (most positive) and opponents
       (most negative) of `queries` examples of `queried` that have their label. Absent without labels.
-    * self_influence_r2: R^2 between self-influence and -ELBO, foreign examples left out.
+    * self_influence_r2: R^2 between self-influence and -ELBO, OOD examples left out.
 
     Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4.
     """
@@ -205,15 +205,15 @@ class Tracin(Metric):
         table = pa.table({"label": y.numpy(), "self_influence": total.numpy(), "negative_elbo": loss.numpy()})
         pq.write_table(table, buffer := io.BytesIO())
         run.keep("training_examples.parquet", buffer.getvalue())
-        foreign = y == FOREIGN
-        if bool(foreign.any()):
-            area, stderr = detection_area(total, foreign)
-            inspected, found = detection_curve(total, foreign)
-            curve = Curve(tuple(inspected), tuple(found), "part inspected", "part of the foreign found")
+        ood = y == OOD
+        if bool(ood.any()):
+            area, stderr = detection_area(total, ood)
+            inspected, found = detection_curve(total, ood)
+            curve = Curve(tuple(inspected), tuple(found), "part inspected", "part of the OOD found")
             yield Measurement("cleaning_auc", area, stderr, len(train), curve)
-            yield Measurement("cleaning_auc_loss", *detection_area(loss, foreign), len(train))
-        r2, error = squared_correlation(total[~foreign], loss[~foreign])
-        yield Measurement("self_influence_r2", r2, error, int((~foreign).sum()))
+            yield Measurement("cleaning_auc_loss", *detection_area(loss, ood), len(train))
+        r2, error = squared_correlation(total[~ood], loss[~ood])
+        yield Measurement("self_influence_r2", r2, error, int((~ood).sum()))
 
 
 def _some(split: Split, count: int) -> Tensor:

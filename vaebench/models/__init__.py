@@ -1,1 +1,1 @@
-"""Cards, weights and their loading; adapters, networks and foreign formats."""
+"""Cards, weights and their loading; adapters, networks and other projects' formats."""

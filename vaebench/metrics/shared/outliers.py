@@ -1,4 +1,4 @@
-"""The sets of foreign images that each dataset is tried with, brought into its space."""
+"""The out-of-distribution (OOD) sets that each dataset is tried with, brought into its space."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "svhn": ("cifar10",),
     "digits": ("inverted", "rotated", "noise"),
 }
-"""A dataset, and what is foreign to it. Those of `MADE` need no other dataset."""
+"""A dataset, and its OOD sets. Those of `MADE` need no other dataset."""
 NAMES = (*GREY, "svhn", "celeba64", "cifar10", "inverted", "rotated")
 MADE = ("constant", "noise", "inverted", "rotated")
 
 
 @dataclass(frozen=True)
 class Outliers:
-    """The foreign set `name`: its images in the space of the dataset, or the reason why there are none."""
+    """The OOD set `name`: its images in the space of the dataset, or the reason why there are none."""
 
     name: str
     split: Split | None
@@ -36,7 +36,7 @@ class Outliers:
 
 
 def outliers(dataset: Dataset, split: Split, count: int, resources: Resources) -> Iterator[Outliers]:
-    """Each foreign set of `dataset`, its first `count` test images; `split` holds those of the dataset itself."""
+    """Each OOD set of `dataset`, its first `count` test images; `split` holds those of the dataset itself."""
     for name in PAIRS[dataset.name]:
         if name in MADE:
             yield Outliers(name, Split(f"{split.name} {name}", made(name, split.x[:count], dataset.space, count)))

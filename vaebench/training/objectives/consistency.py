@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from vaebench.core.augmentation import Flip, Transform, moved, refusal
+from vaebench.core.augmentation import Flip, Transform, refusal, transformed
 from vaebench.core.data import Space
 from vaebench.core.errors import UserError
 from vaebench.core.model import LatentDistribution, LatentVariableModel
@@ -18,7 +18,7 @@ from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian
 
 @dataclass(frozen=True)
 class Options:
-    """`base` is the objective wrapped; `strength` (lambda) weighs the KL, `augmented` the base on moved images."""
+    """`base` is the objective wrapped; `strength` (lambda) weighs the KL, `augmented` the base on transformed ones."""
 
     base: Mapping[str, Any] = field(default_factory=lambda: {"name": "elbo"})
     strength: float = 1e-3
@@ -70,7 +70,7 @@ class Consistency(Wrapper):
                 f"objective 'consistency' transforms images of integers, but the data are {kind}; "
                 "use its base objective alone"
             )
-        return moved(x, space, self.options.transform, self.options.flip)
+        return transformed(x, space, self.options.transform, self.options.flip)
 
 
 plugin = (Consistency, Options)
