@@ -1,18 +1,13 @@
 """TracIn's parts: closed forms, laws in standard errors, and the official release's own gradients and influences."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import arrays
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from vaebench.functional import influence
-from vaebench.functional.gaussian import kl_to_standard
-
-SHARED = Path(__file__).parents[3] / "shared" / "golden" / "tracin"
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -151,72 +146,39 @@ def test_squared_correlation_and_its_error() -> None:
 # the official release
 
 
-class Shape(nn.Module):
-    """Its input as `shape`, the batch kept."""
+def test_gradients_equal_the_official_ones() -> None:
+    """The decoder's last four layers, from the values that reach them: squared norms of each weight's gradient."""
+    golden = arrays("tracin")
+    x, hidden = torch.from_numpy(golden["images"]).float() / 255, torch.from_numpy(golden["hidden"])
+    up = [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in ((64, 64), (64, 32), (32, 32), (32, 3))]
+    net = nn.Sequential(*[layer for conv in up for layer in (nn.ReLU(), conv)])
+    names = [(f"{2 * i + 1}.{part}", f"{2 * i + 5}.{part}") for i in range(4) for part in ("weight", "bias")]
+    net.load_state_dict({name: torch.from_numpy(golden[theirs]) for name, theirs in names})
+    parameters = {name: value.detach() for name, value in net.named_parameters()}
 
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.shape = shape
+    def loss(parameters: dict[str, Tensor], x: Tensor, hidden: Tensor) -> Tensor:
+        image = functional_call(net, parameters, (hidden,)).sigmoid()
+        return (image - x).square().sum() / 3 / x.numel()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x.view(-1, *self.shape)
-
-
-class Net(nn.Module):
-    """The convolutional beta-VAE of the official checkpoints: 3x64x64 images, 64 latents, squared error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        down = [nn.Conv2d(a, b, 4, 2, 1) for a, b in ((3, 32), (32, 32), (32, 64), (64, 64))] + [nn.Conv2d(64, 256, 4)]
-        self.encoder = nn.Sequential(
-            *[layer for conv in down for layer in (conv, nn.ReLU())], Shape(256), nn.Linear(256, 128)
-        )
-        up = [nn.ConvTranspose2d(256, 64, 4)] + [
-            nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in ((64, 64), (64, 32), (32, 32), (32, 3))
-        ]
-        inner = [layer for conv in up for layer in (nn.ReLU(), conv)]
-        self.decoder = nn.Sequential(nn.Linear(64, 256), Shape(256, 1, 1), *inner)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(SSE / 3 + 2 KL) / (3 * 64 * 64) at the posterior mean, x (3, 64, 64)."""
-        mean, log_variance = self.encoder(x[None]).chunk(2, 1)
-        error = (self.decoder(mean).sigmoid() - x[None]).square().sum()
-        return (error / 3 + 2 * kl_to_standard(mean, log_variance).sum()) / (3 * 64 * 64)
+    errors = torch.stack([loss(parameters, *pair) for pair in zip(x, hidden, strict=True)]) * 3 * x[0].numel()
+    assert errors.numpy() == pytest.approx(golden["sum_squared_error"], rel=1e-5)
+    gradient = influence.gradients(loss, parameters, x, hidden).double()
+    sizes = torch.tensor([p.numel() for p in parameters.values()]).cumsum(0).tolist()
+    each = torch.stack([part.square().sum(1) for part in gradient.tensor_split(sizes[:-1], 1)], 1)
+    assert each.numpy() == pytest.approx(golden["grad_sqnorm"], rel=1e-4)
+    assert each.roll(1, 0).numpy() != pytest.approx(golden["grad_sqnorm"], rel=1e-2)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the official checkpoints (3 MB each) are not beside this repository")
-def test_gradients_and_influences_equal_the_official_ones() -> None:
-    golden, said = np.load(SHARED / "tracin.npz"), json.loads((SHARED / "tracin.json").read_text())
-    x, net = torch.from_numpy(golden["images_uint8"]).float() / 255, Net()
-    total, before = torch.zeros(16, 16, dtype=torch.float64), 0
+def test_influences_equal_the_official_ones() -> None:
+    """Products of gradients by learning rate, batch and the steps since the checkpoint before."""
+    golden, total, before = arrays("tracin"), np.zeros((16, 16)), 0
     for step in (500000, 1500000):
-        weights = torch.load(SHARED / str(step), map_location="cpu", weights_only=True)["model_states"]["net"]
-        net.load_state_dict(weights, strict=True)
-        parameters = {name: value.detach() for name, value in net.named_parameters()}
-        assert list(parameters) == said["expected"][str(step)]["parameter_order"]
-
-        def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-            value: Tensor = functional_call(net, parameters, (x,))
-            return value
-
-        with torch.no_grad():
-            losses = torch.stack([net(one) for one in x])
-        assert losses.numpy() == pytest.approx(golden[f"loss_{step}"], rel=1e-5)
-        gradient = influence.gradients(loss, parameters, x).double()
-        assert gradient.shape == (16, said["expected"][str(step)]["num_parameters"])
-        products, exact = gradient @ gradient.T, torch.from_numpy(golden[f"grad_dot_float64_{step}"])
-        scale = exact.diag().sqrt()
-        assert float(((products - exact) / torch.outer(scale, scale)).abs().max()) < 2e-5
-        assert products.diag().numpy() == pytest.approx(golden[f"self_grad_dot_{step}"], rel=2e-5)
-        sizes = torch.tensor([p.numel() for p in parameters.values()]).cumsum(0).tolist()
-        each = torch.stack([part.square().sum(1) for part in gradient.tensor_split(sizes[:-1], 1)], 1)
-        assert each.numpy() == pytest.approx(golden[f"grad_sqnorm_per_parameter_{step}"], rel=1e-3, abs=1e-9)
+        products = golden[f"grad_dot_float64_{step}"]
         total += influence.checkpoint_weight(3e-4, step - before, 64, 16) * products
         before = step
-    size = total.diag().sqrt()
-    official = torch.from_numpy(golden["tracin_influence_two_checkpoints"]).double()
-    assert float(((total - official) / torch.outer(size, size)).abs().max()) < 2e-5
-    assert total.diag().numpy() == pytest.approx(golden["tracin_self_influence_two_checkpoints"], rel=2e-5)
-    last = influence.checkpoint_weight(3e-4, 1500000, 64, 16) * products.diag()
-    assert last.numpy() == pytest.approx(golden["tracin_self_influence_last_checkpoint_only"], rel=2e-5)
-    assert total.numpy() != pytest.approx(official.numpy() * 1.001, rel=1e-4)
+    size = np.sqrt(total.diagonal())
+    official = golden["tracin_influence_two_checkpoints"]
+    assert float((abs(total - official) / np.outer(size, size)).max()) < 2e-5
+    assert total.diagonal() == pytest.approx(golden["tracin_self_influence_two_checkpoints"], rel=2e-5)
+    last = influence.checkpoint_weight(3e-4, 1500000, 64, 16) * products.diagonal()
+    assert last == pytest.approx(golden["tracin_self_influence_last_checkpoint_only"], rel=2e-5)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN, arrays, likelihood_regret_pair
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,8 +24,6 @@ from vaebench.models.card import Card, Recipe
 from vaebench.models.formats.likelihood_regret import read
 from vaebench.training import loop as training
 
-GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "likelihood_regret"
-golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden/likelihood_regret is not beside the checkout")
 GREY, COLOUR = Space((1, 32, 32), 256, "pmf"), Space((3, 32, 32), 256, "pmf")
 SPREAD = {"fashion": 2.40, "mnist": 6.50}  # nats: the golden README's standard deviation of one score
 
@@ -137,8 +136,9 @@ def test_it_trains_and_its_buffers_are_kept(tmp_path: Path) -> None:
     assert log[1]["train"]["total"] < log[0]["train"]["total"] < 1.02 * 1024 * np.log(256)
 
 
-def release() -> LikelihoodRegret:
-    found = read(GOLDEN / "netE_pixel.pth", GOLDEN / "netG_pixel.pth")
+@pytest.fixture
+def release(tmp_path: Path) -> LikelihoodRegret:
+    found = read(*likelihood_regret_pair(tmp_path))
     assert (found.model, found.space) == ({"latent": 100, "width": 32}, GREY)
     network = LikelihoodRegret(found.space, build(Options, found.model, "golden"))
     network.load_state_dict(found.state)
@@ -148,8 +148,8 @@ def release() -> LikelihoodRegret:
 def published() -> dict[tuple[str, int], list[float]]:
     """The release's importance-weighted NLL, K = 1000, before any tuning: nats, one to four seeds an image."""
     scores = defaultdict(list)
-    for name in ("scores.csv", "repeats.csv"):
-        with (GOLDEN / name).open(encoding="utf-8") as file:
+    for name in ("scores", "repeats"):
+        with (GOLDEN / f"likelihood_regret_{name}.csv").open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 scores[row["set"], int(row["index"])].append(float(row["nll_before_nats"]))
     return scores
@@ -159,15 +159,14 @@ def published() -> dict[tuple[str, int], list[float]]:
 def error(network: LikelihoodRegret, name: str, index: int, samples: int) -> float:
     """Our NLL less the mean of the release's, in standard deviations of that difference."""
     scores = published()[name, index]
-    x = torch.from_numpy(np.load(GOLDEN / "images.npz")[f"{name}_even"][index // 2])[None, None]
+    x = torch.from_numpy(arrays("likelihood_regret_images")[f"{name}_even"][index // 2])[None, None]
     nll = score(Batch(x, None, torch.tensor([index])), 0, model=network, samples=samples, rows=50)["nll"]
     return (float(nll) - mean(scores)) / (SPREAD[name] * (1 + 1 / len(scores)) ** 0.5)
 
 
-@golden
-@pytest.mark.parametrize(("name", "index"), [("fashion", 0), ("fashion", 4), ("mnist", 4)])
-def test_scores_are_the_releases(name: str, index: int) -> None:
-    assert abs(error(release(), name, index, 1000)) < 4
+@pytest.mark.parametrize(("name", "index"), [("fashion", 0), ("mnist", 4)])
+def test_scores_are_the_releases(name: str, index: int, release: LikelihoodRegret) -> None:
+    assert abs(error(release, name, index, 1000)) < 4
 
 
 def leaky(network: LikelihoodRegret) -> None:
@@ -189,10 +188,9 @@ def reversed_levels(network: LikelihoodRegret) -> None:
     weight.data = weight.data.flip(1)
 
 
-@golden
 @pytest.mark.parametrize("slip", [leaky, swapped_heads, batch_statistics, reversed_levels])
-def test_a_planted_slip_misses_the_releases_scores(slip: Any) -> None:
-    network = release()
+def test_a_planted_slip_misses_the_releases_scores(slip: Any, release: LikelihoodRegret) -> None:
+    network = release
     assert abs(error(network, "fashion", 2, 50)) < 10  # fewer draws: the bound is a little looser
     slip(network)
     assert abs(error(network, "fashion", 2, 50)) > 12

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from golden_files import likelihood_regret_pair
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,7 +23,6 @@ from vaebench.models.formats import convert
 from vaebench.models.formats.likelihood_regret import plugin
 from vaebench.models.networks.dcgan import Decoder, Encoder
 
-GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "likelihood_regret"
 SPACE = Space((1, 32, 32), 256, "pmf")
 State = dict[str, Tensor]
 
@@ -279,9 +279,7 @@ def test_colours_follow_from_the_shapes(pair: tuple[Path, Path], tmp_path: Path)
         convert(plugin, pair, name="other", out=tmp_path)
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden/likelihood_regret is not beside the checkout")
 def test_the_releases_own_files_are_read(tmp_path: Path) -> None:
-    pair = GOLDEN / "netE_pixel.pth", GOLDEN / "netG_pixel.pth"
-    card = convert(plugin, pair, name="lr", dataset="grey-32", out=tmp_path)
+    card = convert(plugin, likelihood_regret_pair(tmp_path), name="lr", dataset="grey-32", out=tmp_path)
     assert card.model == {"latent": 100, "width": 32}
     assert len(load_file(card.weights_path())) == 41
