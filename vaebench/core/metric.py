@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.model import LatentVariableModel
+from vaebench.distributions.errors import UnavailableError as UnavailableError
 
 BLOCK = 100
 """Examples journalled together."""
@@ -43,10 +44,6 @@ class Measurement(NamedTuple):
     stderr: float | None
     n: int
     curve: Curve | None = None
-
-
-class UnavailableError(Exception):
-    """Something that a metric needs cannot be had: raised in `measure`, its rows are `skipped` with this reason."""
 
 
 @dataclass(frozen=True)
