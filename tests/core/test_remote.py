@@ -21,8 +21,9 @@ import pytest
 from click.testing import Result
 from filelock import FileLock
 
-from vaebench.core import files, remote
+from vaebench.core import files, network, remote
 from vaebench.core.errors import DataError, UserError
+from vaebench.core.network import Network
 from vaebench.models import card as cards
 
 CONTENT = bytes(range(256)) * 4000  # a megabyte
@@ -148,6 +149,7 @@ class Site(ThreadingHTTPServer):
 @pytest.fixture
 def open_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Site]]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(remote, "NETWORK", Network(trusted=frozenset({"127.0.0.1"})))
     sites: list[Site] = []
 
     def start(content: bytes = CONTENT) -> Site:
@@ -256,9 +258,9 @@ def test_altered_weights_in_the_cache_are_fetched_again(site: Site) -> None:
         ("status/416/w", "HTTP 416"),
         ("status/799/w", "HTTP 799; try again later"),
         ("garbage/w", "the answer is not HTTP (BadStatusLine)"),
-        ("to/http://example.org/w", "it redirects to http://example.org/w, which is not https"),
+        ("to/http://example.org/w", "it redirects to http://example.org/w, which is not https of a public address"),
         ("to/file:///etc/passwd", "HTTP 302 Found; check the address"),
-        ("to/to/to/to", "HTTP 302"),
+        ("to/to/to/to", "it redirects to "),
     ],
 )
 def test_refusals_are_one_line_and_spoil_no_part(
@@ -294,7 +296,7 @@ def test_redirects_on_this_machine_and_nowhere_less_safe(site: Site) -> None:
     assert remote.obtain(f"{site.url}/to/{site.url}/ranges/w", SHA256).read_bytes() == CONTENT
     for url in ("http://127.0.0.1/w", "http://example.org/w", "ftp://example.org/w", "https://a@b/w"):
         with pytest.raises(URLError, match="not https"):
-            remote._Redirects().redirect_request(
+            network._Redirects(remote.NETWORK.only("https://example.org/")).redirect_request(
                 Request("https://example.org/"), io.BytesIO(), 302, "", HTTPMessage(), url
             )
 
@@ -309,7 +311,9 @@ def test_without_a_network(site: Site) -> None:
     ["file:///etc/passwd", "http://example.org/w", "http://127.0.0.1.example.org/w", "ftp://localhost/w", "data:,x",
      "w", "https://", "https:///w", "https://a:b@example.org/w", "https://[x/w", "https://example.org:x/w",
      "https://example.org/\x1b[31m", "https://example.org/a b", "https://exämple.org/w", "hf://owner/repo", "hf://repo/w/",
-     "hf://owner/repo/\n", ""],
+     "hf://owner/repo/\n", "", "http://localhost:8000/w", "https://localhost/w", "https://127.0.0.1/w", "https://[::1]/w",
+     "https://10.0.0.1/w", "https://192.168.1.1/w", "https://169.254.169.254/w", "https://0.0.0.0/w", "https://[fd00::1]/w",
+     "https://a.localhost/w", "https://metadata.google.internal/w", "https://100.64.0.1/w", "https://[::ffff:10.0.0.1]/w"],
 )  # fmt: skip
 def test_addresses_that_are_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="should be https://"):
@@ -322,7 +326,7 @@ def test_addresses_that_are_refused_at_once(url: str) -> None:
 def test_addresses_that_are_taken() -> None:
     for url in (
         "https://example.org:8443/a/w?download=1",
-        "http://localhost:8000/w",
+        "https://8.8.8.8/w",
         "hf://owner/repo@v1.0/a/w.safetensors",
     ):
         remote.check_url(url)
@@ -339,7 +343,8 @@ def test_a_cache_that_cannot_be_written_to(site: Site, tmp_path: Path, monkeypat
 
 
 def fetching(url: str, **environment: str) -> subprocess.Popen[str]:
-    code = f"from vaebench.core import remote; print(remote.obtain({url!r}, {SHA256!r}))"
+    local = "remote.NETWORK = remote.Network(trusted=frozenset({'127.0.0.1'}))"
+    code = f"from vaebench.core import remote; {local}; print(remote.obtain({url!r}, {SHA256!r}))"
     command, pipe = [sys.executable, "-W", "error", "-c", code], subprocess.PIPE
     return subprocess.Popen(command, env={**os.environ, **environment}, stdout=pipe, stderr=pipe, text=True)
 

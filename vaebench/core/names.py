@@ -7,8 +7,20 @@ CSV_AFTER = ("metric_version", "comparability", "parameters", "source", "reason"
 """What a CSV line says of itself before and after its metric's columns, which cannot have these names."""
 
 
+LONGEST = 100
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+"""What Windows takes for a device, whatever follows a dot."""
+
+
 def check_name(kind: str, name: str) -> str:
-    """`name`, where it can be part of a path: [a-z0-9][a-z0-9._-]*, and not `.csv` at its end. ValueError else."""
+    """`name`, where it can be part of a path on every system. ValueError else.
+
+    It is [a-z0-9][a-z0-9._-]* of at most 100 characters, with no `.csv` or dot at its end, and no device of Windows.
+    """
+    if len(name) > LONGEST:
+        raise ValueError(f"{kind} name {name[:20]!r}… has {len(name)} characters, more than {LONGEST}")
+    if name.endswith(".") or _DEVICES.fullmatch(name):
+        raise ValueError(f"{kind} name {name!r} is none that Windows can hold; choose another")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name.endswith(".csv"):
         raise ValueError(f"{kind} name {name!r} should be of a-z, 0-9, '.', '_' and '-', and begin with one of a-z0-9")
     return name

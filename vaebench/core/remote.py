@@ -9,33 +9,36 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPMessage
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import IO, Any, final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request
 
 from filelock import FileLock, Timeout
 
 from vaebench import __version__
 from vaebench.core import files
 from vaebench.core.errors import DataError, UserError
+from vaebench.core.network import Line, Network
 
 LIMIT = 20 * 10**9  # bytes; of a file that is larger, nothing is fetched
+LONGEST_URL = 2000  # characters in a card
 TIMEOUT = 20.0  # seconds to connect, and without a byte
 WAIT = 0.5  # seconds between two looks at what another process fetches
 CHUNK = 2**20  # bytes
 Fetching = Callable[[int, int | None, str], None]
 """Told how many bytes are here, of how many where that is known, and of what."""
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([!-~]+)", re.ASCII)
-_LOOPBACK = ("localhost", "127.0.0.1")
+NETWORK = Network()
 
 
 def check_url(url: str) -> None:
-    """ValueError unless `url` is https://…, or hf://owner/repo[@revision]/file, or http:// of this very machine."""
-    if not (_HUB.fullmatch(url) or _is_safe(url, plain=True)):
-        raise ValueError(f"url = {url!r} should be https://… or hf://owner/repo/file; http:// only of localhost")
+    """ValueError unless `url` is https://… of a host that may be public, or hf://owner/repo[@revision]/file."""
+    if len(url) > LONGEST_URL:
+        raise ValueError(f"url has {len(url)} characters, more than {LONGEST_URL}")
+    if not (_HUB.fullmatch(url) or NETWORK.admits(url)):
+        raise ValueError(f"url = {url!r} should be https://… of a public address, or hf://owner/repo/file")
 
 
 def kept(sha256: str) -> Path:
@@ -96,17 +99,6 @@ def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and files.sha256(path) == sha256
 
 
-def _is_safe(url: str, *, plain: bool) -> bool:
-    """Whether `url` is https, or where `plain` is true http of this machine, without a password in it."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    scheme = parts.scheme == "https" or (plain and parts.scheme == "http" and host in _LOOPBACK)
-    return scheme and bool(host) and "@" not in parts.netloc and re.fullmatch("[!-~]+", url) is not None
-
-
 def _fetch(url: str, sha256: str, path: Path, progress: Fetching | None) -> None:
     """Fetch `path`. A part that does not lead to `sha256` is given up for a whole file, before the server is blamed."""
     part = _part(path)
@@ -124,13 +116,19 @@ def _fetch(url: str, sha256: str, path: Path, progress: Fetching | None) -> None
 def _transfer(url: str, part: Path, progress: Fetching | None, resume: bool) -> bool:
     """Write to `part` what `url` gives, on from its end where `resume` is true and the server can; whether it did."""
     have = part.stat().st_size if resume and part.exists() else 0
-    answer = _request(url, have)
-    if answer is None:
-        return True
+    address, token, network = _resolve(url)
+    with Line(network.only(address)) as line:
+        answer = _request(url, address, token, have, line)
+        if answer is None:
+            return True
+        return _receive(url, answer, part, have, line, progress)
+
+
+def _receive(url: str, answer: HTTPResponse, part: Path, have: int, line: Line, progress: Fetching | None) -> bool:
     with answer:
         have = have if answer.status == http.client.PARTIAL_CONTENT else 0
         total = None if answer.length is None else have + answer.length
-        with _told(url):
+        with _told(url, line):
             page = answer.peek(64).lstrip().lower().startswith((b"<!doctype html", b"<html"))
         if page or answer.headers.get_content_type() == "text/html":
             raise DataError(f"{url} gives a web page, not weights; name the address of the file itself")
@@ -140,32 +138,35 @@ def _transfer(url: str, part: Path, progress: Fetching | None, resume: bool) -> 
                 if max(done, total or 0) > LIMIT:
                     part.unlink()
                     raise DataError(f"the file at {url} is larger than {LIMIT / 1e9:g} GB; fetch it by hand")
-                with _told(url):
+                with _told(url, line):
                     chunk = answer.read1(CHUNK)
                 if not chunk:
                     break
                 file.write(chunk)
                 done += len(chunk)
+                line.came += len(chunk)
                 if progress is not None:
                     progress(done, total, _name(url))
             file.flush()
             os.fsync(file.fileno())
+    if line.fault:
+        raise DataError(f"{url} cannot be fetched: {line.fault}; try again: what came is kept")
     if total is not None and done < total:
         raise DataError(f"{url} broke off after {done} of {total} bytes; try again: what came is kept")
     return have > 0
 
 
-def _request(url: str, have: int) -> Any:
+def _request(url: str, address: str, token: str | None, have: int, line: Line) -> HTTPResponse | None:
     """The server's answer with the file from byte `have` on; None where the file is not longer than that."""
-    address, token = _resolve(url)
     request = Request(address, headers={"User-Agent": f"vaebench/{__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     if token is not None:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
-    with _told(url):
+    with _told(url, line):
         try:
-            return build_opener(_Redirects).open(request, timeout=TIMEOUT)
+            answer: HTTPResponse = line.opener().open(request, timeout=TIMEOUT)
+            return answer
         except HTTPError as error:
             error.close()
             if have and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -173,11 +174,13 @@ def _request(url: str, have: int) -> Any:
             raise
 
 
-def _resolve(url: str) -> tuple[str, str | None]:
-    """The address behind `url`, and the token of the user who is logged in where it is of Hugging Face's Hub."""
+def _resolve(url: str) -> tuple[str, str | None, Network]:
+    """The address behind `url`; where it is of Hugging Face's Hub, the token of the user who is logged in; and the
+    network to fetch it by, where a server that the user has set as the Hub is trusted.
+    """
     found = _HUB.fullmatch(url)
     if found is None:
-        return url, None
+        return url, None, NETWORK
     try:
         import huggingface_hub  # optional, and half a second
     except ImportError as error:
@@ -187,13 +190,15 @@ def _resolve(url: str) -> tuple[str, str | None]:
         address = huggingface_hub.hf_hub_url(repo, file, revision=revision)
     except ValueError as error:
         raise UserError(f"{url} names no repository of the Hub: {error}") from error
-    if not _is_safe(address, plain=True):
+    own = urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname
+    network = Network(NETWORK.lookup, NETWORK.trusted | ({own} if own else set()))
+    if not network.admits(address):
         raise UserError(f"{url} leads to {address}, which is not https; set HF_ENDPOINT to another server")
-    return address, huggingface_hub.get_token()
+    return address, huggingface_hub.get_token(), network
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
+def _told(url: str, line: Line) -> Iterator[None]:
     """Turns what goes wrong with a connection into one line."""
     try:
         yield
@@ -203,26 +208,10 @@ def _told(url: str) -> Iterator[None]:
         raise DataError(f"{url} cannot be fetched: HTTP {status}; {remedy}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        if isinstance(reason, TimeoutError):
+        if line.fault:
+            reason = line.fault
+        elif isinstance(reason, TimeoutError):
             reason = f"nothing came for {TIMEOUT:g} s"
         elif isinstance(reason, http.client.HTTPException) and not isinstance(reason, OSError):
             reason = f"the answer is not HTTP ({type(reason).__name__})"
         raise DataError(f"{url} cannot be fetched: {reason}; try again: what came is kept") from error
-
-
-@final
-class _Redirects(HTTPRedirectHandler):
-    """Follows to https only, from this machine to this machine too; hands a token to no other server."""
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if not _is_safe(newurl, plain=old.hostname in _LOOPBACK):
-            fp.close()
-            raise URLError(f"it redirects to {newurl}, which is not https")
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        token = req.unredirected_hdrs.get("Authorization")
-        if following is not None and token is not None and (old.scheme, old.netloc) == (new.scheme, new.netloc):
-            following.add_unredirected_header("Authorization", token)
-        return following
