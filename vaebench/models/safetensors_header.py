@@ -3,6 +3,7 @@
 A file is 8 bytes n, little-endian; n bytes of JSON, which give each tensor's dtype, shape and place; and the tensors.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -11,13 +12,14 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from reprlib import repr as shown
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from vaebench.core.errors import DataError
 
 MAX_HEADER = 4 * 2**20
 """Bytes of JSON: some 30,000 tensors."""
 MAX_RANK = 16
+CHUNK = 2**20
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 """The dtypes that weights may have, with their bytes."""
 _METADATA = "__metadata__"
@@ -50,6 +52,29 @@ def read(path: Path) -> dict[str, Entry]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {error}") from error
     return entries
+
+
+def contents(path: Path) -> dict[str, tuple[str, tuple[int, ...], str]]:
+    """Dtype, shape and SHA-256 of the bytes of every tensor of a file, by name: equal for a copy that is saved again.
+
+    DataError as `read`.
+    """
+    entries = read(path)
+    try:
+        with path.open("rb") as file:
+            (length,) = _PREFIX.unpack(file.read(_PREFIX.size))
+            return {name: (entry.dtype, entry.shape, _digest(file, length, entry)) for name, entry in entries.items()}
+    except (OSError, struct.error) as error:
+        raise DataError(f"weights {path} cannot be read: {error}") from error
+
+
+def _digest(file: IO[bytes], length: int, entry: Entry) -> str:
+    file.seek(_PREFIX.size + length + entry.start)
+    digest, left = hashlib.sha256(), entry.stop - entry.start
+    while left and (chunk := file.read(min(left, CHUNK))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.hexdigest()
 
 
 def looks_like(path: Path) -> str:

@@ -13,9 +13,11 @@ import stat
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
 from vaebench.core.remote import Fetching
@@ -30,6 +32,10 @@ MAX_CARD = 64 * 2**10
 MAX_WEIGHTS = 50 * 2**20
 MAX_RESULT = 20 * 2**20
 """Bytes of one file at most; larger weights lie at a URL."""
+MOST = 500
+"""Files at most."""
+SPARSE = 2**16
+"""Bytes: whether a file is sparse is asked above, where file systems count whole blocks."""
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 _ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
@@ -67,7 +73,10 @@ def read(folder: Path, progress: Fetching | None = None) -> tuple[Submission | N
         what = "is an archive; unpack it" if archive else "is no folder" if folder.exists() else "is absent"
         raise UserError(f"submission {folder} {what}; give the folder that holds the card and its weights")
     laid_out = (folder / "model_zoo").is_dir()
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    there = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    names = sorted(path.relative_to(folder).as_posix() for path in islice(there, MOST + 1))
+    if len(names) > MOST:
+        raise UserError(f"submission {folder} holds more than {MOST} files; give the folder of a card and its weights")
     found = [
         name for name in names if re.fullmatch(rf"model_zoo/{_NAME}/[^/]+\.toml" if laid_out else r"[^/]+\.toml", name)
     ]
@@ -83,7 +92,9 @@ def read(folder: Path, progress: Fetching | None = None) -> tuple[Submission | N
 def _open(
     folder: Path, name: str, laid_out: bool, faulty: AbstractSet[str], progress: Fetching | None
 ) -> tuple[Submission | None, list[Problem]]:
-    """The submission of the card `name`, whose files that are `faulty` are not opened; and what is wrong with it."""
+    """The submission of the card `name`, and what is wrong with it. Of files that are `faulty`, none is opened; where
+    the card has a fault, nothing beside it is; and nothing is fetched where anything has.
+    """
     local = name.removesuffix(".toml") + ".safetensors"
     if name in faulty:
         return None, []
@@ -92,9 +103,11 @@ def _open(
     except UserError as error:
         return None, [Problem(name, told(error, folder))]
     problems = [Problem(name, fault) for fault in _card_faults(card)]
-    if card.weights is not None and card.weights.url is not None and (folder / local).exists():
+    here = local in faulty or (folder / local).is_file()
+    away = card.weights is not None and card.weights.url is not None
+    if away and here:
         problems.append(Problem(local, "is here and at the card's URL; remove one of them, so that it is clear which"))
-    if local in faulty:
+    if problems or local in faulty or (away and faulty):
         return None, problems
     weights = None
     try:
@@ -102,13 +115,31 @@ def _open(
     except UserError as error:
         problems.append(Problem(name, told(error, folder)))
     try:
-        if weights is not None or (folder / local).exists():
+        if weights is not None or here:
             safetensors_header.read(weights or folder / local)
     except UserError as error:
         problems.append(Problem(local, told(error, folder)))
     if weights is None:
         return None, problems
+    if not problems and (model := _copied(card, weights)) is not None:
+        problems.append(Problem(local, f"its tensors are on the board already, as those of {model}"))
     return Submission(folder, card, weights, folder / "leaderboards" if laid_out else None), problems
+
+
+def _copied(card: Card, weights: Path) -> str | None:
+    """The id of the zoo's model on the same dataset that has the very tensors of `weights`, however they were saved."""
+    header, found = _shapes(weights), None
+    for dataset, name in cards.ids():
+        other = files.zoo() / dataset / f"{name}.safetensors"
+        if dataset == card.dataset and other.is_file() and _shapes(other) == header:
+            found = found or safetensors_header.contents(weights)
+            if safetensors_header.contents(other) == found:
+                return f"{dataset}/{name}"
+    return None
+
+
+def _shapes(weights: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (entry.dtype, entry.shape) for name, entry in safetensors_header.read(weights).items()}
 
 
 def told(error: Exception, folder: Path) -> str:
@@ -143,8 +174,8 @@ def _file_faults(path: Path, name: str, limits: dict[str, int]) -> Iterator[str]
     elif about.st_size > limit:
         remedy = "; put it behind a URL: [weights] url and sha256" if path.suffix == ".safetensors" else ""
         yield f"has {about.st_size} bytes, more than {limit}{remedy}"
-    elif fault := _content_fault(path, about.st_size):
-        yield fault
+    elif about.st_size > SPARSE and 2 * 512 * about.st_blocks < about.st_size:
+        yield "is sparse: it holds less than its size says; write it anew"
 
 
 def _stray(path: Path) -> str:
@@ -153,18 +184,6 @@ def _stray(path: Path) -> str:
     if path.suffix.lower() in _ARCHIVES:
         return "is an archive; nothing is unpacked"
     return "does not belong here: a submission is one card and its weights, of one name; remove or rename it"
-
-
-def _content_fault(path: Path, size: int) -> str:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            sparse = size > 0 and os.lseek(descriptor, 0, os.SEEK_HOLE) < size
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "is sparse: it holds less than its size says; write it anew" if sparse else ""
 
 
 def _card_faults(card: Card) -> Iterator[str]:
@@ -179,8 +198,6 @@ def _card_faults(card: Card) -> Iterator[str]:
         yield f"{unknown('family', card.family, plugins.shipped('adapters'))}; one from outside is not to be had there"
     if card.weights is None:
         return
-    if (card.weights.url or "").startswith("http:"):
-        yield "has a URL of this machine alone; name one that others can reach"
     if card.weights.file != f"{card.name}.safetensors":
         yield f"names weights {card.weights.file!r}; call them {card.name}.safetensors, as the card"
     for dataset, name in cards.ids():
