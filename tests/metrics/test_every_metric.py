@@ -1,4 +1,7 @@
-"""Laws that every metric keeps, whichever it is: the list is the plug-ins', and each runs where it applies."""
+"""Laws that every metric keeps, whichever it is: the list is the plug-ins', and each runs where it applies.
+
+The first is tried on every metric, the others on `TRIED` by default and on all with `-m slow` besides.
+"""
 
 import dataclasses
 import random
@@ -44,6 +47,7 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "tracin": {"samples": 2, "queries": 12, "top": 3},
 }  # fmt: skip
 DECODING = {"fd-domain", "fid", "gallery", "likelihood", "pocket-leak", "reconstruction", "regret", "tracin"}
+TRIED = ("fd-domain", "likelihood", "probe")  # of draws of the prior, of posterior draws, of embeddings and labels
 LOOKING = {"fd-domain", "fid", "gallery"}  # at samples of the prior; laws find out for themselves which metrics do
 
 
@@ -190,9 +194,9 @@ def _places() -> Iterator[tuple[Dataset, Callable[[], LatentVariableModel]]]:
     yield _rendered(), _random
 
 
-@pytest.fixture(scope="module", params=plugins.names("metrics"))
-def case(request: pytest.FixtureRequest, weights: Path) -> Case:
-    name: str = request.param
+@cache
+def placed(name: str, weights: Path) -> Case:
+    """The metric, smaller than its quick preset, on the first of `_places` that it supports."""
     presets: Any = plugins.load("metrics", name)
     changes = SMALLER.get(name, {}) | ({"release": files.sha256(weights)[:8]} if name == "fid" else {})
     metric = dataclasses.replace(presets["quick"], **changes)
@@ -200,6 +204,21 @@ def case(request: pytest.FixtureRequest, weights: Path) -> Case:
         if metric.unsupported(build(), dataset) is None:
             return Case(name, metric, dataset, build, weights)
     raise AssertionError(f"{name} applies to none of the datasets here; add one")
+
+
+@pytest.fixture(scope="module", params=plugins.names("metrics"))
+def every(request: pytest.FixtureRequest, weights: Path) -> Case:
+    """Each metric."""
+    return placed(request.param, weights)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in TRIED else pytest.param(name, marks=pytest.mark.slow) for name in plugins.names("metrics")],
+)
+def case(request: pytest.FixtureRequest, weights: Path) -> Case:
+    """Each metric, those that are not `TRIED` where slow tests run."""
+    return placed(request.param, weights)
 
 
 @cache
@@ -217,13 +236,13 @@ def state(model: nn.Module) -> tuple[list[Any], dict[str, Tensor]]:
     }
 
 
-def test_declared_columns_come_out_and_the_model_is_left_as_it_was(case: Case) -> None:
-    model = case.build()
+def test_declared_columns_come_out_and_the_model_is_left_as_it_was(every: Case) -> None:
+    model = every.build()
     flags, tensors = state(model)
-    found = case.run(model)
+    found = every.run(model)
     assert (found.status, found.reason) == ("ok", None)
     assert found.values
-    assert set(found.values) <= {column.name for column in case.metric.columns}
+    assert set(found.values) <= {column.name for column in every.metric.columns}
     after, now = state(model)
     assert after == flags
     assert now.keys() == tensors.keys()
