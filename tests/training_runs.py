@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core import registry as plugins
-from vaebench.core.data import Dataset, Source, Space, Split, fingerprint
+from vaebench.core.data import Binarised, Dataset, Source, Space, Split, fingerprint
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.objective import Loss, Objective
 from vaebench.models.card import Card, Recipe
@@ -55,7 +55,7 @@ def bits(size: int = 40, grey: bool = False, **more: int) -> Dataset:
         which = torch.randint(2, (count, 1), generator=generator)
         flip = torch.rand((count, 6), generator=generator) < 0.1
         x = (which ^ flip).to(torch.uint8)
-        splits[name] = Split(name, x * 155 + 50 if grey else x, binarise=grey)
+        splits[name] = Split(name, x * 155 + 50 if grey else x, reading=Binarised() if grey else None)
     return Dataset("bits", Space((6,), 2, "pmf"), splits, fingerprint(splits))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vaebench.core import registry as plugins
 from vaebench.core.checks import Check, check_dataset, check_metric, check_model
-from vaebench.core.data import Batch, Dataset, Source, Space, Split, fingerprint
+from vaebench.core.data import Batch, Binarised, Dataset, Source, Space, Split, fingerprint
 from vaebench.core.metric import Column, Measurement, Metric
 from vaebench.core.model import Latents
 from vaebench.distributions.gaussian import DiagonalGaussian
@@ -275,7 +275,7 @@ class Restless(Split):
 
 def test_a_sound_dataset_passes() -> None:
     assert failed(check_dataset(dataset(Split("test", PIXELS, torch.arange(5))))) == {}
-    assert failed(check_dataset(dataset(Split("test", PIXELS * 60, None, binarise=True), levels=2))) == {}
+    assert failed(check_dataset(dataset(Split("test", PIXELS * 60, None, reading=Binarised()), levels=2))) == {}
 
 
 @pytest.mark.parametrize("name", [n for n in plugins.names("datasets") if n in ("digits", "two-moons")])

@@ -62,7 +62,7 @@ def test_idx_files(
         assert found.y is not None
         assert found.y.dtype == torch.int64
         assert found.y.tolist() == mnist_files[f"{part}-labels-idx1-ubyte"].tolist()
-        assert found.binarise == (source.name == "mnist")
+        assert found.binarised == (source.name == "mnist")
         source.space.check(found.take(torch.arange(3)).x)
 
 
@@ -157,8 +157,8 @@ def test_mnist_emnist_appends_letters_labelled_foreign(
     found = load(mnist_emnist.plugin, tmp_path)
     train = found.split("train")
     assert train.y is not None
-    assert train.binarise
-    assert found.split("test").binarise
+    assert train.binarised
+    assert found.split("test").binarised
     assert train.y[:6].tolist() == mnist_files["train-labels-idx1-ubyte"].tolist()
     assert train.x[:6, 0].numpy().tolist() == mnist_files["train-images-idx3-ubyte"].tolist()
     assert train.y[6:].tolist() == [-1] * 1000

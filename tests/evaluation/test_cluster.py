@@ -27,7 +27,7 @@ import vaebench as package
 from vaebench import evaluation
 from vaebench.boards import store as board
 from vaebench.core import files
-from vaebench.core.data import Split
+from vaebench.core.data import Binarised, Split
 from vaebench.core.errors import UserError
 from vaebench.core.metric import UnavailableError
 from vaebench.evaluation import cluster, provenance
@@ -39,7 +39,7 @@ from vaebench.evaluation.run import Settings
 Invoke = Callable[..., Result]
 CPU = torch.device("cpu")
 BLOCKS = [range(start, start + 10) for start in range(0, 60, 10)]
-SPLIT = Split("test", torch.arange(40, dtype=torch.uint8)[:, None], binarise=True)
+SPLIT = Split("test", torch.arange(40, dtype=torch.uint8)[:, None], reading=Binarised())
 LIMIT = 300  # seconds that a process may take to start on a machine that is busy
 
 FUNCTIONS = '''

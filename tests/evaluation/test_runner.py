@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaebench import __version__
 from vaebench.boards.rows import KINDS, Row
-from vaebench.core.data import Batch, Dataset, Space, Split, fingerprint
+from vaebench.core.data import Batch, Binarised, Dataset, Space, Split, fingerprint
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed, standard_normal
@@ -56,7 +56,7 @@ def _dataset(binarise: bool = False, seed: int = 0) -> Dataset:
     generator = torch.Generator().manual_seed(seed)
     space = Space((1, 4, 4), 2 if binarise else 5, "pmf")
     x = torch.randint(0, 256 if binarise else 5, (N, 1, 4, 4), generator=generator, dtype=torch.uint8)
-    splits = {"test": Split("test", x, binarise=binarise)}
+    splits = {"test": Split("test", x, reading=Binarised() if binarise else None)}
     return Dataset("small", space, splits, fingerprint(splits))
 
 

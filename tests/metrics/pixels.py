@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import _size
 
-from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.data import Binarised, Dataset, Space, Split
 from vaebench.core.model import FactoredModel, LatentDistribution, Latents
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Likelihood
@@ -95,4 +95,9 @@ def pictures(
     top = high or (256 if binarise else space.levels)
     assert top is not None
     x = torch.randint(low, top, (count, *space.shape), generator=generator, dtype=torch.uint8)
-    return Dataset("pictures", space, {name: Split(name, x, binarise=binarise) for name in ("train", "test")}, "")
+    return Dataset(
+        "pictures",
+        space,
+        {name: Split(name, x, reading=Binarised() if binarise else None) for name in ("train", "test")},
+        "",
+    )

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.data import Binarised, Dataset, Space, Split
 from vaebench.core.metric import Measurement
 from vaebench.core.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
 from vaebench.distributions.coupling import CouplingFlow, DecoupledPrior
@@ -261,7 +261,9 @@ def test_colours_sizes_and_binarised_images_are_all_shown(
     model = Flat(space, Options(3, (8,), likelihood))  # type: ignore[arg-type]
     levels = 256 if binarise else space.levels
     x = torch.randint(0, levels, (20, *space.shape), dtype=torch.uint8)  # type: ignore[arg-type]
-    dataset = Dataset("any", space, {name: Split(name, x, None, binarise) for name in ("train", "test")}, "")
+    dataset = Dataset(
+        "any", space, {name: Split(name, x, None, Binarised() if binarise else None) for name in ("train", "test")}, ""
+    )
     measure(SMALL, model, dataset)
     assert set(kept) == EVERY
     for content in kept.values():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vaebench.core import registry as plugins
-from vaebench.core.data import Dataset, Source, Space, Split
+from vaebench.core.data import Binarised, Dataset, Source, Space, Split
 from vaebench.core.metric import Measurement
 from vaebench.evaluation.run import MetricRun, Settings, Subject
 from vaebench.metrics.likelihood import Likelihood
@@ -110,7 +110,7 @@ def test_a_dynamic_split_is_read_afresh_and_averaged_per_image() -> None:
     space = Space((1, 2, 2), 2, "pmf")
     subject = small(space, "bernoulli")
     grey = torch.full((50, 1, 2, 2), 128, dtype=torch.uint8)
-    dynamic = Dataset("toy", space, {"test": Split("test", grey, binarise=True)}, "")
+    dynamic = Dataset("toy", space, {"test": Split("test", grey, reading=Binarised())}, "")
     one, many = (measure(subject, dynamic, Likelihood(samples=10, repeats=r))["nll"] for r in (1, 30))
     assert one.n == many.n == 50
     assert one.stderr is not None

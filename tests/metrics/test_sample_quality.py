@@ -13,7 +13,7 @@ from torch.types import _size
 
 from vaebench.boards.rows import Row
 from vaebench.core import files
-from vaebench.core.data import Dataset, Space, Split, fingerprint
+from vaebench.core.data import Binarised, Dataset, Space, Split, fingerprint
 from vaebench.core.metric import Measurement
 from vaebench.core.model import FactoredModel, LatentDistribution, Latents
 from vaebench.distributions.gaussian import DiagonalGaussian
@@ -339,7 +339,7 @@ def test_mirrored_images_are_half_of_the_reference() -> None:
 
 def test_a_dynamically_binarised_reference_is_its_grey_levels() -> None:
     grey = line(500)
-    splits = {name: dataclasses.replace(split, binarise=True) for name, split in grey.splits.items()}
+    splits = {name: dataclasses.replace(split, reading=Binarised()) for name, split in grey.splits.items()}
     space = Space(SPACE.shape, 2, "pmf")
     dataset = Dataset("dynamic", space, splits, grey.fingerprint)
 

@@ -3,10 +3,11 @@
 import hashlib
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from vaebench.functional.transforms import transformed
 class Space:
     """The set that one example x belongs to, and what a likelihood on it is.
 
-    `shape` is (channels, height, width) for images, (features,) otherwise. With `measure` "pmf", x holds integers
-    0..levels-1 and a likelihood is a mass that sums to 1 over them; with "density", x is real, `levels` is None
-    and a likelihood is a density.
+    `shape` is (channels, height, width) for images, (points, 3) for clouds of points, (features,) otherwise. With
+    `measure` "pmf", x holds integers 0..levels-1 and a likelihood is a mass that sums to 1 over them; with "density",
+    x is real, `levels` is None and a likelihood is a density.
     """
 
     shape: tuple[int, ...]
@@ -37,6 +38,16 @@ class Space:
     def dims(self) -> int:
         """D, the number of dimensions of one example."""
         return math.prod(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an example is an image (channels, height, width)."""
+        return len(self.shape) == 3
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether an example is a cloud of real points (points, 3), in no order."""
+        return len(self.shape) == 2 and self.shape[1] == 3 and self.levels is None
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless every x (..., *shape) lies in this space."""
@@ -68,18 +79,70 @@ class Batch(NamedTuple):
     example: Tensor
 
 
+class Reading(ABC):
+    """How the stored examples of a split are read: afresh each time, from noise that is keyed inside a run.
+
+    A final subclass is a frozen dataclass; its fields are part of what a likelihood of the data is.
+    """
+
+    @abstractmethod
+    def check(self, stored: Tensor, space: Space) -> None:
+        """Raise ValueError unless examples of `space` can be read from every one of `stored` (N, ...)."""
+
+    @abstractmethod
+    def __call__(self, stored: Tensor) -> Tensor:
+        """One reading x (B, *shape) of the stored examples (B, ...)."""
+
+
+@final
+@dataclass(frozen=True)
+class Binarised(Reading):
+    """Grey levels 0..255 as pixels x ~ Bernoulli(grey / 255).
+
+    Source: Salakhutdinov & Murray 2008 (dynamic binarisation).
+    """
+
+    def check(self, stored: Tensor, space: Space) -> None:
+        Space(space.shape, 256, "pmf").check(stored)
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        uniform = noise.uniform((1, *stored.shape), torch.empty((), device=stored.device))
+        return (uniform.squeeze(0) < stored / 255).to(torch.uint8)
+
+
+@final
+@dataclass(frozen=True)
+class Subsampled(Reading):
+    """Clouds of at least `points` points as `points` of them, none twice, each moved by N(0, `noise`^2 I).
+
+    Points lie on surfaces, where a density has no bound: the noise gives it one.
+    """
+
+    points: int
+    noise: float = 0.01
+
+    def check(self, stored: Tensor, space: Space) -> None:
+        if stored.ndim != 3 or stored.shape[1] < self.points or space.shape != (self.points, 3):
+            raise ValueError(f"{self.points} points cannot be drawn from clouds of shape {tuple(stored.shape[1:])}")
+        Space(tuple(stored.shape[1:]), None, "density").check(stored)
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        order = noise.uniform((1, *stored.shape[:2]), stored).squeeze(0).argsort(1)[:, : self.points]
+        chosen = stored.gather(1, order.unsqueeze(-1).expand(-1, -1, 3))
+        return chosen + self.noise * noise.standard_normal((1, *chosen.shape), stored).squeeze(0)
+
+
 @dataclass(frozen=True)
 class Split:
-    """A named part of a dataset: `x` (N, *shape) as stored, `y` (N,) labels or None.
+    """A named part of a dataset: `x` (N, ...) as stored, `y` (N,) labels or None.
 
-    With `binarise`, x holds grey levels 0..255 and each reading draws fresh pixels x ~ Bernoulli(grey / 255)
-    (dynamic binarisation, Salakhutdinov & Murray 2008), from `noise.uniform` and hence keyed inside a run.
+    With a `reading`, `take` makes each example afresh from what is stored; without, x is (N, *shape) itself.
     """
 
     name: str
     x: Tensor
     y: Tensor | None = None
-    binarise: bool = False
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         if len(self.x) == 0 or (self.y is not None and len(self.y) != len(self.x)):
@@ -89,16 +152,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def binarised(self) -> bool:
+        """Whether what is stored is grey levels 0..255 that are binarised when read."""
+        return isinstance(self.reading, Binarised)
+
     def take(self, index: Tensor) -> Batch:
-        """The examples at `index` (B,), binarised afresh where the split is dynamic."""
+        """The examples at `index` (B,), as they are read."""
         x = self.x[index]
-        if self.binarise:
-            x = (noise.uniform((1, *x.shape), torch.empty((), device=x.device)).squeeze(0) < x / 255).to(torch.uint8)
-        return Batch(x, None if self.y is None else self.y[index], index)
+        return Batch(x if self.reading is None else self.reading(x), None if self.y is None else self.y[index], index)
 
     def part(self, index: Tensor, name: str) -> "Split":
         """The sub-split `name` of the examples at `index`."""
-        return Split(name, self.x[index], None if self.y is None else self.y[index], self.binarise)
+        return Split(name, self.x[index], None if self.y is None else self.y[index], self.reading)
 
 
 @dataclass(frozen=True)
@@ -168,9 +234,11 @@ class Source:
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
         splits = self.read(root, download)
-        stored = Space(self.space.shape, 256, "pmf") if any(s.binarise for s in splits.values()) else self.space
         for split in splits.values():
-            stored.check(split.x)
+            if split.reading is None:
+                self.space.check(split.x)
+            else:
+                split.reading.check(split.x, self.space)
         found = fingerprint(splits)
         if self.fingerprint not in (None, found):
             remedy = (

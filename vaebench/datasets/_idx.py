@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torchvision.datasets import EMNIST, MNIST
 from torchvision.datasets.utils import check_integrity
 
-from vaebench.core.data import Split
+from vaebench.core.data import Reading, Split
 from vaebench.datasets._files import damaged, require, size_of
 
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -24,14 +24,14 @@ UPRIGHT_MD5 = "178f2ab62e11ed75594f3041a9b72002"
 
 
 def mnist_like(
-    name: str, layout: type[MNIST], root: Path, download: bool, binarise: bool = False
+    name: str, layout: type[MNIST], root: Path, download: bool, reading: Reading | None = None
 ) -> Mapping[str, Split]:
     """The splits "train" and "test" of a dataset that torchvision keeps as MNIST, in `<root>/<layout>/raw`."""
     raw = f"{layout.__name__}/raw"
     require(name, root, [f"{raw}/{file}" for file in FILES], download, lambda: layout(root, download=True))
     return {
-        "train": read_split(name, root, "train", f"{raw}/{FILES[0]}", f"{raw}/{FILES[1]}", binarise),
-        "test": read_split(name, root, "test", f"{raw}/{FILES[2]}", f"{raw}/{FILES[3]}", binarise),
+        "train": read_split(name, root, "train", f"{raw}/{FILES[0]}", f"{raw}/{FILES[1]}", reading),
+        "test": read_split(name, root, "test", f"{raw}/{FILES[2]}", f"{raw}/{FILES[3]}", reading),
     }
 
 
@@ -50,14 +50,14 @@ def letters(name: str, root: Path, download: bool, upright_md5: str = UPRIGHT_MD
     return Split("test", found.x.transpose(-1, -2).contiguous(), found.y)
 
 
-def read_split(name: str, root: Path, split: str, images: str, labels: str, binarise: bool = False) -> Split:
+def read_split(name: str, root: Path, split: str, images: str, labels: str, reading: Reading | None = None) -> Split:
     """The split `split` of the 28x28 images (N, 1, 28, 28) in file `images` and the labels (N,) in file `labels`."""
     x, y = _read(name, root, images, 3), _read(name, root, labels, 1)
     if x.shape[1:] != (28, 28):
         raise damaged(name, root, images, f"holds images of {x.shape[1]}x{x.shape[2]}, not 28x28")
     if len(x) != len(y):
         raise damaged(name, root, labels, f"holds {len(y)} labels for {len(x)} images")
-    return Split(split, torch.from_numpy(x).unsqueeze(1), torch.from_numpy(y).long(), binarise)
+    return Split(split, torch.from_numpy(x).unsqueeze(1), torch.from_numpy(y).long(), reading)
 
 
 def _read(name: str, root: Path, file: str, dims: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from vaebench.core.data import GroundTruth, Split
+from vaebench.core.data import Binarised, GroundTruth, Split
 from vaebench.functional import random
 
 SIZES = {"train": 20_000, "test": 500}
@@ -18,5 +18,5 @@ def rendered(name: str, truth: GroundTruth) -> Mapping[str, Split]:
     splits, sizes = {}, torch.tensor(truth.sizes)
     for seed, (split, size) in enumerate(SIZES.items()):
         uniform = random.uniform(random.keys(random.derive(name, seed), torch.arange(size)), (len(sizes),))
-        splits[split] = Split(split, truth.render((uniform * sizes).long()), binarise=True)
+        splits[split] = Split(split, truth.render((uniform * sizes).long()), reading=Binarised())
     return splits

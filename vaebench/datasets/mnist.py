@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torchvision.datasets import MNIST
 
-from vaebench.core.data import Source, Space, Split
+from vaebench.core.data import Binarised, Source, Space, Split
 from vaebench.datasets._idx import mnist_like
 
 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
     """The splits "train" (60,000) and "test" (10,000) of `<root>/MNIST/raw`, stored grey and binarised when read."""
-    return mnist_like("mnist", MNIST, root, download, binarise=True)
+    return mnist_like("mnist", MNIST, root, download, Binarised())
 
 
 plugin = Source(

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torchvision.datasets import MNIST
 
-from vaebench.core.data import Source, Space, Split
+from vaebench.core.data import Binarised, Source, Space, Split
 from vaebench.datasets._idx import letters, mnist_like
 from vaebench.functional import random
 
@@ -19,7 +19,7 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     The letters are chosen at random, once and for all, from EMNIST's test split.
     """
     splits, others = (
-        mnist_like("mnist-emnist", MNIST, root, download, binarise=True),
+        mnist_like("mnist-emnist", MNIST, root, download, Binarised()),
         letters("mnist-emnist", root, download),
     )
     train = splits["train"]
@@ -27,7 +27,7 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     chosen = random.keys(random.derive("mnist-emnist"), torch.arange(len(others))).argsort(stable=True)[:LETTERS]
     x = torch.cat([train.x, others.x[chosen]])
     y = torch.cat([train.y, torch.full((len(chosen),), -1)])
-    return {"train": Split("train", x, y, binarise=True), "test": splits["test"]}
+    return {"train": Split("train", x, y, Binarised()), "test": splits["test"]}
 
 
 plugin = Source(

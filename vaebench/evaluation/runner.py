@@ -32,7 +32,7 @@ Status = Literal["ok", "skipped", "failed"]
 def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
     """What must be equal for two rows to be ranked together, as sorted JSON."""
     space = dataset.space
-    dynamic = any(split.binarise for split in dataset.splits.values())
+    dynamic = any(split.binarised for split in dataset.splits.values())
     protocol: dict[str, Any] = {
         **dataclasses.asdict(metric),
         "likelihood": probe(subject.model).family,

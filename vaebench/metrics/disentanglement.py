@@ -136,7 +136,7 @@ class Disentanglement(Metric):
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         truth = dataset.ground_truth
         assert truth is not None
-        encoder = Encoder(model, truth, dataset.split(self.split).binarise)
+        encoder = Encoder(model, truth, dataset.split(self.split).binarised)
         train = max(self.points, self.mixture, self.dci_points * self.dci_repeats)
         numbers = _numbers("points", train + self.test_points)
         found = run.map(partial(points, encoder=encoder), numbers, batch=BLOCK)

@@ -197,7 +197,7 @@ class Tracin(Metric):
                 queries.append(self.reduced(gradient))
         name = f"{train.name}@{trajectory.sha256[:16]}-{checkpoint.step}"  # the journal knows it by its weights
         function = partial(influence, at=at, metric=self, queries=torch.cat(queries))
-        return run.map(function, Split(name, train.x, train.y, train.binarise), batch=batch)
+        return run.map(function, Split(name, train.x, train.y, train.reading), batch=batch)
 
     def _cleaning(self, total: Tensor, loss: Tensor, train: Split, run: Run) -> Iterator[Measurement]:
         """What self-influence (N,) says of the training examples, with their -ELBO (N,) beside it."""

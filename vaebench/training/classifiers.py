@@ -28,7 +28,7 @@ CHUNK = 1000  # test images at once
 
 def _images(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
     split = dataset.splits.get(name)
-    if split is None or split.y is None or split.binarise:
+    if split is None or split.y is None or split.binarised:
         raise UserError(f"dataset {dataset.name!r} has no labelled grey images {name!r}, which a classifier needs")
     return eight_bit(split.x, dataset.space), split.y
 

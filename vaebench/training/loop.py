@@ -72,7 +72,7 @@ def _placed(split: Split, device: torch.device) -> Split:
     x = split.x
     if device.type == "cuda" and x.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
         x = x.to(device)
-    return Split(split.name, x, None, split.binarise)
+    return Split(split.name, x, None, split.reading)
 
 
 @final

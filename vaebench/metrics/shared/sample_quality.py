@@ -154,7 +154,7 @@ class SampleQuality(Metric, ABC):
     def _reference(self, dataset: Dataset, digest: str, take: Callable[[str, Tensor], Moments]) -> Moments:
         """The moments of the reference, from the cache where it holds them: found by content alone."""
         split = dataset.split(self.reference)
-        levels = 256 if split.binarise else dataset.space.levels
+        levels = 256 if split.binarised else dataset.space.levels
         what = [1, dataset.fingerprint, self.reference, levels, self.flipped, self.limit, digest]
         if (known := _cached(what)) is not None:
             return known
@@ -198,7 +198,7 @@ def low_posterior(index: Tensor, count: int, reference: Split, temperature: floa
 
 def stored(split: Split, dataset: Dataset) -> Tensor:
     """The images of `split` (N, C, H, W) as 8-bit: its stored grey levels where it is binarised when read."""
-    return split.x if split.binarise else eight_bit(split.x, dataset.space)
+    return split.x if split.binarised else eight_bit(split.x, dataset.space)
 
 
 def shuffled(purpose: str, size: int) -> Tensor:

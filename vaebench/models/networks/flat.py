@@ -29,7 +29,7 @@ class Centre(nn.Module):
         return x if self.levels is None else x * self.scale - 1.0
 
 
-def _mlp(widths: tuple[int, ...], activation: Activation) -> list[nn.Module]:
+def layers(widths: tuple[int, ...], activation: Activation) -> list[nn.Module]:
     """Linear layers through `widths`, an activation between each two."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(pairwise(widths)):
@@ -67,8 +67,8 @@ def mlp(
 ) -> tuple[nn.Sequential, Decoder]:
     """An encoder x (B, *shape) -> (B, 2 latent), and a decoder z (S, B, latent) -> (S, B, channels, *shape[1:])."""
     out = (channels, *space.shape[1:])
-    encoder = nn.Sequential(Centre(space.levels), nn.Flatten(), *_mlp((space.dims, *hidden, 2 * latent), activation))
-    decoder = Decoder(*_mlp((latent, *reversed(hidden), math.prod(out)), activation), nn.Unflatten(1, out))
+    encoder = nn.Sequential(Centre(space.levels), nn.Flatten(), *layers((space.dims, *hidden, 2 * latent), activation))
+    decoder = Decoder(*layers((latent, *reversed(hidden), math.prod(out)), activation), nn.Unflatten(1, out))
     return encoder, decoder
 
 
