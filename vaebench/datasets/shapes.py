@@ -45,5 +45,6 @@ plugin = Source(
     read=read,
     origin="rendered",
     licence="none needed: rendered, not collected",
+    fingerprint="cc1cd6f95030d33733afa611dbeb346fa7b49aecee5f134f53799dfcfeef70b5",
     bundled=True,
 )
