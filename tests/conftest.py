@@ -33,7 +33,8 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAEBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("VAEBENCH_DATA", raising=False)
+    for name in ("VAEBENCH_DATA", "VAEBENCH_ZOO"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,7 @@ def test_ls_json_lists_what_ls_shows(kind: str, vaebench: Invoke) -> None:
     shown = vaebench("ls", kind).stdout
     if kind == "models":
         assert [(line["dataset"], line["model"]) for line in listed] == cards.ids()
-        assert {line["weights"] for line in listed} <= {"yes", "no"}
+        assert {line["weights"] for line in listed} <= {"here", "none"}
     else:
         assert [line["name"] for line in listed] == plugins.names(kind)  # type: ignore[arg-type]
     for line in listed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
 from vaebench.models import card as cards
@@ -45,6 +46,17 @@ dataset_option = click.option("--dataset", shell_complete=complete(lambda: plugi
 boards_option = click.option(
     "--leaderboards", type=click.Path(path_type=Path), default=Path("leaderboards"), show_default=True,
     help="Folder of leaderboards.",
+)  # fmt: skip
+
+
+def _use_zoo(ctx: click.Context, param: click.Parameter, folder: Path | None) -> None:
+    if folder is not None:
+        ctx.with_resource(files.zoo_at(folder))
+
+
+zoo_option = click.option(
+    "--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), expose_value=False, callback=_use_zoo,
+    help="Folder of the zoo's weights that are not installed.  [default: $VAEBENCH_ZOO, else ./model_zoo]",
 )  # fmt: skip
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 

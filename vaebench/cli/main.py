@@ -13,6 +13,7 @@ from vaebench import __version__
 from vaebench.cli.board import board
 from vaebench.cli.cache import cache
 from vaebench.cli.check import check, selftest
+from vaebench.cli.common import zoo_option
 from vaebench.cli.data import data
 from vaebench.cli.export import export
 from vaebench.cli.import_ import import_
@@ -78,5 +79,7 @@ def main(debug: bool) -> None:
     """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
 
 
+for command in (run, check, verify, reproduce, submit, ls):
+    zoo_option(command)
 for command in (run, train, ls, board, verify, reproduce, export, data, cache, import_, selftest, check, submit):
     main.add_command(command)

@@ -7,7 +7,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +16,7 @@ from vaebench.core.errors import DataError, UserError
 
 LEFT_SECONDS = 3600.0  # a temporary file of this age is of a writer that was killed
 _PACKAGE = Path(__file__).resolve().parent.parent
+_ZOO = "VAEBENCH_ZOO"
 
 
 def _shipped(name: str) -> Path:
@@ -25,8 +26,32 @@ def _shipped(name: str) -> Path:
 
 
 def zoo() -> Path:
-    """The folder of shipped cards and weights."""
+    """The folder of shipped cards, and of the weights that are shipped with them: in a checkout, of all."""
     return _shipped("model_zoo")
+
+
+def zoos() -> list[Path]:
+    """The folders that hold weights of the zoo, first to last: the shipped one, $VAEBENCH_ZOO, `model_zoo` here.
+
+    UserError where $VAEBENCH_ZOO is not a folder.
+    """
+    named = [Path(folder)] if (folder := os.environ.get(_ZOO)) else []
+    for each in named:
+        if not each.is_dir():
+            raise UserError(f"{_ZOO} = {each} is not a folder; name one that holds weights, or unset it")
+    return [zoo(), *named, Path("model_zoo")]
+
+
+@contextmanager
+def zoo_at(folder: Path) -> Iterator[None]:
+    """Within the block $VAEBENCH_ZOO is `folder`, in this process and in those that it starts."""
+    before = os.environ.get(_ZOO)
+    os.environ[_ZOO] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_ZOO]
+        os.environ |= {} if before is None else {_ZOO: before}
 
 
 def shipped_boards() -> Path:

@@ -28,7 +28,7 @@ FEATURES = "features"
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights are: a safetensors `file` beside the card, else at `url` (`remote`); and their `sha256`."""
+    """A safetensors `file` beside the card, or where `Card.weights_path` looks, else at `url`; and its `sha256`."""
 
     file: str
     sha256: str
@@ -114,28 +114,46 @@ class Card:
         return f"{self.dataset}/{self.name}"
 
     def weights_path(self, progress: "Fetching | None" = None) -> Path:
-        """The weights file, its SHA-256 checked; fetched where it is not beside the card, which names a URL.
+        """The weights file, its SHA-256 checked: beside the card, in a folder of the zoo (`files.zoos`), or fetched.
 
-        DataError where it is absent or differs, or as `remote.obtain`.
+        DataError where it is in none of them, differs from what the card says, or as `remote.obtain`.
         """
         if self.weights is None or self.path is None:
             raise DataError(f"card {self.id} names no weights; train them: {self._train_command()}")
-        path = self.path.parent / self.weights.file
-        if self.weights.url is not None and not path.exists():
+        if (path := self.weights_here()) is not None:
+            if (found := files.sha256(path)) != self.weights.sha256:
+                raise DataError(
+                    f"weights {path} have sha256 {found}, but the card says {self.weights.sha256}; "
+                    "the file or the card was altered: restore both together"
+                )
+            return path
+        if self.weights.url is not None:
             from vaebench.core.remote import obtain
 
             return obtain(self.weights.url, self.weights.sha256, progress=progress)
-        if not path.is_file():
+        if not self._shipped:
+            path = self.path.parent / self.weights.file
             raise DataError(f"weights {path} of card {self.id} are absent; train them: {self._train_command()}")
-        if (found := files.sha256(path)) != self.weights.sha256:
-            raise DataError(
-                f"weights {path} have sha256 {found}, but the card says {self.weights.sha256}; "
-                "the file or the card was altered: restore both together"
-            )
-        return path
+        raise DataError(
+            f"weights of {self.id} are not in this installation: name a folder that holds "
+            f"{self.path.parent.name}/{self.weights.file} with --zoo or VAEBENCH_ZOO, run in a clone, whose model_zoo "
+            f"does, or train them: {self._train_command()}"
+        )
+
+    def weights_here(self) -> Path | None:
+        """The weights file on this machine, unchecked: beside the card, or for a card of the zoo in `files.zoos`."""
+        if self.weights is None or self.path is None:
+            return None
+        folder = self.path.parent
+        folders = [folder, *(zoo / folder.name for zoo in files.zoos())] if self._shipped else [folder]
+        return next((path for each in folders if (path := each / self.weights.file).is_file()), None)
+
+    @property
+    def _shipped(self) -> bool:
+        return self.path is not None and self.path.is_relative_to(files.zoo())
 
     def _train_command(self) -> str:
-        own = self.path is not None and not self.path.is_relative_to(files.zoo())
+        own = self.path is not None and not self._shipped
         which = f"--card {self.path}" if own else f"--model {self.name} --dataset {self.dataset}"
         return f"vaebench train {which} --out DIR"
 
