@@ -452,6 +452,6 @@ def test_debug_shows_where_a_mistake_was_found(vaebench: Invoke) -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    told = CliRunner().invoke(cli.main, ["--help"]).stdout
+    told = CliRunner().invoke(cli, ["--help"]).stdout
     for code in ("0 ", "1 ", "2 ", "3 ", "70", "130"):
         assert f"\n    {code}" in told
