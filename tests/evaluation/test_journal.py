@@ -26,10 +26,10 @@ KEY = BlockKey(
     metric="likelihood",
     metric_version=1,
     parameters="{}",
-    seed=0,
+    function="f 0",
+    noise=0,
     dtype="float32",
     device="cpu",
-    pass_number=1,
     block_start=0,
     block_stop=100,
     torch="2",
@@ -101,7 +101,7 @@ def test_digest_is_fixed() -> None:
     assert dataclasses.replace(KEY, vaebench="0").digest == DIGEST
 
 
-DIGEST = "299a4905dbdd6f803e908ff4efc8cfcbbce83efc59211a149f8af2b230d06656"
+DIGEST = "f98b9dd35e6a1d753e5171c8c67765182591b27563cdb7b08c890a9665c101d2"
 
 
 def test_any_damage_is_absence(tmp_path: Path) -> None:

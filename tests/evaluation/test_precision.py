@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -104,6 +105,11 @@ def test_the_change_of_a_mean_is_measured_on_a_tenth_of_the_blocks(monkeypatch: 
         assert (row.value or 0) - (single[column].value or 0) == pytest.approx(change, rel=0.05, abs=1e-9)
 
 
+def turning(batch: Batch, seed: int, *, shift: float) -> dict[str, Tensor]:
+    """0 and 1 in turn, and `shift` more where networks compute in bfloat16."""
+    return {"v": batch.example.double() % 2 + shift * reduced()}
+
+
 @dataclass(frozen=True)
 class Shifted(Metric):
     """0 and 1 in turn, and `shift` more where networks compute in bfloat16; `total` is their sum, without an error."""
@@ -113,10 +119,7 @@ class Shifted(Metric):
     columns: ClassVar[tuple[Column, ...]] = (Column("mean", "", "lower", "exact"), Column("total", "", "none", "exact"))
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
-        def function(batch: Batch, seed: int) -> dict[str, Tensor]:
-            return {"v": batch.example.double() % 2 + self.shift * reduced()}
-
-        found = run.map(function, dataset.split(self.split), batch=50)["v"]
+        found = run.map(partial(turning, shift=self.shift), dataset.split(self.split), batch=50)["v"]
         yield Measurement("mean", *mean_stderr(found), len(found))
         yield Measurement("total", float(found.sum()), None, len(found))
 

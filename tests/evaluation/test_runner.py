@@ -366,6 +366,14 @@ def test_an_absent_split_is_skipped() -> None:
     assert {(row.status, row.reason) for row in rows.values()} == {("skipped", "small has no split 'valid'")}
 
 
+def seeing(batch: Batch, seed: int) -> dict[str, Tensor]:
+    """At most 7 examples as they are, and noise of each."""
+    assert len(batch.x) <= 7
+    with keyed(seed, batch.example, 0):
+        noise = standard_normal((1, len(batch.x), 3), torch.empty(())).squeeze(0)
+    return {"example": batch.example, "x": batch.x, "noise": noise}
+
+
 @dataclass(frozen=True)
 class Maps(Metric):
     """Reads the split twice in two passes, and keeps what it saw in `seen`."""
@@ -376,14 +384,8 @@ class Maps(Metric):
     seen: ClassVar[list[dict[str, Tensor]]] = []
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
-        def function(batch: Batch, seed: int) -> dict[str, Tensor]:
-            assert len(batch.x) <= 7
-            with keyed(seed, batch.example, 0):
-                noise = standard_normal((1, len(batch.x), 3), torch.empty(())).squeeze(0)
-            return {"example": batch.example, "x": batch.x, "noise": noise}
-
         for _ in range(2):
-            self.seen.append(run.map(function, dataset.split(self.split), repeats=self.repeats, batch=7))
+            self.seen.append(run.map(seeing, dataset.split(self.split), repeats=self.repeats, batch=7))
         yield ONE
 
 

@@ -173,10 +173,14 @@ def _few(name: str) -> Dataset:
     return dataclasses.replace(whole, splits=splits, fingerprint=fingerprint(splits))
 
 
+def _centred(factors: Tensor) -> Tensor:
+    return factors / torch.tensor((10, 20, 12)) - 0.5
+
+
 @cache
 def _rendered() -> Dataset:
     """Vectors of three factors."""
-    truth = GroundTruth(("a", "b", "c"), (10, 20, 12), lambda factors: factors / torch.tensor((10, 20, 12)) - 0.5)
+    truth = GroundTruth(("a", "b", "c"), (10, 20, 12), _centred)
     x = truth.render(uniform_factors(0, truth.sizes, torch.arange(80)))
     splits = {"train": Split("train", x[:40]), "test": Split("test", x[40:])}
     return Dataset("rendered", Space((3,), None, "density"), splits, fingerprint(splits), truth)
@@ -281,6 +285,17 @@ def test_no_cut_of_the_run_changes_a_value_and_the_journal_gives_it_back(case: C
     again = case.run(case.build(), journal=journal)
     assert again.values == cut.values
     assert again.pictures == cut.pictures
+
+
+def test_what_the_journal_holds_of_other_weights_is_never_found(case: Case, tmp_path: Path) -> None:
+    """Though the run says that adapter and weights are the same: what counts is what a pass is given."""
+    journal, other = Journal(tmp_path / "journal"), case.build()
+    for parameter in other.parameters():
+        parameter.data.mul_(0.9)
+    case.run(case.build(), journal=journal)
+    found = case.run(other, journal=journal)
+    assert found.values == case.run(other).values
+    assert found.values != first(case).values or found.pictures != first(case).pictures
 
 
 def test_what_bfloat16_leaves_in_the_journal_is_its_own(case: Case, tmp_path: Path) -> None:

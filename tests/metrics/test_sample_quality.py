@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
@@ -118,13 +118,13 @@ def line(count: int, mean: float = 0.0, scale: float = 1.0, name: str = "line") 
 
 
 @final
-@dataclass
+@dataclass(frozen=True)
 class Planted:
-    """`metric.Resources` whose classifier sees pixels, and counts the images that it has seen."""
+    """`metric.Resources` whose classifier sees pixels; all of them count the images that they have seen."""
 
     digest: str = "0" * 64
-    seen: list[int] = field(default_factory=list)
     shift: float = 0.0
+    seen: ClassVar[list[int]] = []
     none: ClassVar[NoResources] = NoResources()
 
     def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
@@ -279,6 +279,7 @@ def reference(seen: list[int]) -> int:
 def test_the_reference_is_found_again_by_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAEBENCH_CACHE", str(tmp_path))
     planted = Planted()
+    planted.seen.clear()
     first = measure(SMALL, Line(), line(500), planted)
     assert reference(planted.seen) == 500
     planted.seen.clear()
@@ -319,6 +320,7 @@ def test_no_cut_changes_a_value_and_a_journal_gives_all_of_it_back(tmp_path: Pat
     assert measure(SMALL, Line(), line(500), planted, journal=journal) == one
     assert planted.seen == []
     other = Planted("1" * 64, shift=1.0)  # another network: no journalled feature is taken for its own
+    other.seen.clear()
     measure(SMALL, Line(), line(500), other, journal=journal)
     assert reference(other.seen) == 500
 

@@ -216,10 +216,10 @@ def test_a_draw_is_the_same_in_whatever_company(zoo: Zoo, digits: Dataset) -> No
         close({"": some}, {"": whole[order]})
 
 
-def test_names_of_candidates_are_their_content() -> None:
+def test_candidates_are_told_by_their_content() -> None:
     a, b = torch.arange(10), torch.arange(10).flip(0)
-    assert candidates(a).name == candidates(a.clone()).name
-    assert len({candidates(index).name for index in (a, b, a[:9], a + 1)}) == 4
+    assert candidates(a).identity == candidates(a.clone()).identity
+    assert len({candidates(index).identity for index in (a, b, a[:9], a + 1)}) == 4
     assert torch.equal(candidates(b).x, b)
 
 

@@ -230,15 +230,19 @@ def test_a_planted_slip_is_seen(
     assert column in faults(oracle, values(oracle, 100, rows=800 if slip is not round_k_down else 8), 100)
 
 
+def slipped(
+    batch: Batch, seed: int, *, slip: Callable[[dict[str, Tensor]], dict[str, Tensor]], **protocol: Any
+) -> dict[str, Tensor]:
+    """`score`, with a slip made in its values."""
+    return slip(score(batch, seed, **protocol))
+
+
 @pytest.mark.parametrize("slip", [wrong_sign, mean_of_logs])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_slip_in_the_reduction_is_seen(slip: Callable[[dict[str, Tensor]], dict[str, Tensor]], name: str) -> None:
-    def slipped(batch: Batch, seed: int, **protocol: Any) -> dict[str, Tensor]:
-        return slip(score(batch, seed, **protocol))
-
-    oracle = oracle_named(name)
+    oracle, scored = oracle_named(name), partial(slipped, slip=slip)
     assert faults(oracle, values(oracle, 300), 300) == []
-    assert faults(oracle, values(oracle, 300, scored=slipped), 300) == ["nll"]
+    assert faults(oracle, values(oracle, 300, scored=scored), 300) == ["nll"]
 
 
 def failed_answers() -> Iterator[str]:

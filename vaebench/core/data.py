@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, final
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaebench.core.content import identity
 from vaebench.distributions import noise
 from vaebench.functional.transforms import transformed
 
@@ -151,6 +153,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the examples, in their order, from all others, whatever the split is called: 64 hex digits."""
+        return identity((self.x, self.y, self.reading))
 
     @property
     def binarised(self) -> bool:

@@ -143,6 +143,7 @@ class Run(Protocol):
         repeats: int = 1,
         batch: int = 1,
         rows: int | None = None,
+        stream: str | None = None,
     ) -> dict[str, Tensor]:
         """Per-example values over the whole split, in order: each (repeats * N, ...).
 
@@ -151,14 +152,17 @@ class Run(Protocol):
         `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again. Where
         memory runs out, the block is computed again with half the `batch`; a function that decodes draws in parts takes
         them as `rows=`, and is given half of `rows` too.
+
+        Blocks are found again by the content of the split, by the function, and by all that it is given: it is a
+        function at the top of its module, or a `functools.partial` that gives one more by keyword. Noise is derived
+        from `stream`, by default the split's name, and from the number of this pass among the metric's.
+
+        Raises TypeError if the function, or what it is given, cannot be told by content: see `core.content.identity`.
         """
         ...
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
-        """`map` of `stage` over `split`, once for all metrics of this run: noise is keyed by the stage, not the metric.
-
-        A split's name must say which examples it holds: that and the stage are how the values are found again.
-        """
+        """`map` of `stage` over `split`, once for all metrics of a run: noise is keyed by the stage, not the metric."""
         ...
 
     def warn(self, text: str) -> None:

@@ -29,8 +29,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class BlockKey:
-    """All that a block's values depend on. `architecture` digests the adapter and its options; `pass_number` counts
-    the passes of one metric over its splits.
+    """All that a block's values depend on.
+
+    `architecture` digests the adapter and its options; `split` is a split's identity; `function` is what is mapped over
+    it, and what that is given, by `content.pass_identity`; `noise` is the seed of its noise.
     """
 
     architecture: str
@@ -41,10 +43,10 @@ class BlockKey:
     metric: str
     metric_version: int
     parameters: str
-    seed: int
+    function: str
+    noise: int
     dtype: str
     device: str
-    pass_number: int
     block_start: int
     block_stop: int
     torch: str

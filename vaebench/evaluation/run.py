@@ -14,8 +14,8 @@ from torch import Tensor
 from vaebench.boards.per_example import encode
 from vaebench.boards.per_example import name as file_name
 from vaebench.core import device as memory
-from vaebench.core.content import digest
-from vaebench.core.data import Dataset, Split
+from vaebench.core.content import pass_identity, qualified
+from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.errors import UserError
 from vaebench.core.metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
 from vaebench.core.model import LatentVariableModel
@@ -212,24 +212,24 @@ class MetricRun:
         repeats: int = 1,
         batch: int = 1,
         rows: int | None = None,
+        stream: str | None = None,
     ) -> dict[str, Tensor]:
         self._passes += 1
         self._count(repeats * len(split))
-        seed = derive(self._seed, self._name, split.name, self._passes)
-        made = digest(function.keywords.values()) if isinstance(function, partial) else None  # by passes before it
-        over = split.name if made is None else f"{split.name}, given {made}"
-        key = partial(self._key, over, self._name, self._metric.version, parameters(self._metric), self._passes)
-        return self._map(self._pass(function, split, seed, batch, rows), key, self._name, repeats * len(split))
+        seed = derive(self._seed, self._name, split.name if stream is None else stream, self._passes)
+        work = self._pass(function, split, seed, batch, rows)
+        key = partial(self._key, work, self._name, self._metric.version, parameters(self._metric))
+        return self._map(work, key, self._name, repeats * len(split))
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
         self._count(len(split))
-        if (stage, split.name) not in self._around.stages:
-            name = f"stage {type(stage).__name__}"
-            key = partial(self._key, split.name, name, stage.version, parameters(stage), 0)
+        if (stage, split.identity) not in self._around.stages:
             seed = derive(self._seed, "stage", stage.stream)
-            work = self._pass(partial(stage, self._subject.model), split, seed, batch, None)
-            self._around.stages[stage, split.name] = self._map(work, key, name, len(split))
-        return dict(self._around.stages[stage, split.name])
+            work = self._pass(partial(apply, stage=stage, model=self._subject.model), split, seed, batch, None)
+            key = partial(self._key, work, f"stage {qualified(type(stage))}", stage.version, parameters(stage))
+            name = f"stage {type(stage).__name__}"
+            self._around.stages[stage, split.identity] = self._map(work, key, name, len(split))
+        return dict(self._around.stages[stage, split.identity])
 
     def _count(self, total: int) -> None:
         spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))
@@ -241,7 +241,8 @@ class MetricRun:
         dtype_of = dataclasses.replace(self._settings, cluster=None).dtype_of  # which is sent to a cluster itself
         return Pass(function, split, seed, batch, rows, self._cut, self.device, dtype_of)
 
-    def _map(self, work: Pass, key: Callable[[range], BlockKey], name: str, total: int) -> dict[str, Tensor]:
+    def _map(self, work: Pass, key: Callable[[str, range], BlockKey], name: str, total: int) -> dict[str, Tensor]:
+        key = partial(key, pass_identity(work.function))
         blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
         self._progress.start(name, len(blocks))
         results = {block: known for block in blocks if (known := self._known(key(block))) is not None}
@@ -272,20 +273,20 @@ class MetricRun:
                 self._progress.warn(f"{error}; the run goes on without resume")
                 self._journal = None
 
-    def _key(self, split: str, name: str, version: int, fields: str, passes: int, block: range) -> BlockKey:
+    def _key(self, work: Pass, name: str, version: int, fields: str, function: str, block: range) -> BlockKey:
         return BlockKey(
             architecture=self._subject.architecture,
             weights_sha256=self._subject.weights_sha256,
             data_fingerprint=self._dataset.fingerprint,
             dataset=self._dataset.name,
-            split=split,
+            split=work.split.identity,
             metric=name,
             metric_version=version,
             parameters=fields,
-            seed=self._seed,
+            function=function,
+            noise=work.seed,
             dtype=str(self._settings.dtype_of(block)),
             device=self.device.type,
-            pass_number=passes,
             block_start=block.start,
             block_stop=block.stop,
             torch=torch.__version__,
@@ -295,6 +296,11 @@ class MetricRun:
 def parameters(metric: Metric | Stage) -> str:
     """The fields of a metric or stage as sorted JSON."""
     return json.dumps(dataclasses.asdict(metric), sort_keys=True)
+
+
+def apply(batch: Batch, seed: int, *, stage: Stage, model: LatentVariableModel) -> Mapping[str, Tensor]:
+    """The pass of a stage."""
+    return stage(model, batch, seed)
 
 
 def probe(model: LatentVariableModel) -> Likelihood:

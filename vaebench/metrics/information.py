@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from vaebench.core.data import Batch, Dataset
+from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.gaussian import DiagonalGaussian
@@ -17,7 +17,7 @@ from vaebench.functional.aggregate import Mixture, draw_mixture, log_marginal_de
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.information import active_units, mutual_information
 from vaebench.functional.statistics import mean_stderr
-from vaebench.metrics.shared.passes import Posterior, points
+from vaebench.metrics.shared.passes import Posterior
 
 
 def _densities(batch: Batch, seed: int, *, q: Mixture, dimensions: list[Mixture]) -> Mapping[str, Tensor]:
@@ -60,7 +60,7 @@ class Information(Metric):
         z, component = draw_mixture(mean, log_variance, self.draws, run.seed)
         q, each = mixture(mean, log_variance), [one.to(run.device) for one in marginals(mean, log_variance)]
         work = partial(_densities, q=q.to(run.device), dimensions=each)
-        densities = run.map(work, points(z), batch=BLOCK)
+        densities = run.map(work, Split("points", z), batch=BLOCK)
         joint, alone = densities["joint"], densities["alone"]
         terms = mutual_information(joint, log_variance[component])
         yield Measurement("mutual_information", *mean_stderr(terms), self.draws)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from vaebench.core.content import digest
 from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import FactoredModel, LatentVariableModel
@@ -214,12 +213,12 @@ class Regret(Metric):
             if foreign.split is None:
                 run.warn(f"regret: {foreign.name} is left out: {foreign.reason}")
             else:
-                sets[foreign.name] = self._scores(model, background, foreign.split, run)
+                sets[foreign.name] = self._scores(model, background, foreign.split, foreign.stream, run)
         if not sets:
             raise UnavailableError(
                 f"none of {', '.join(PAIRS[dataset.name])} is at hand to compare {dataset.name} with"
             )
-        inside = self._scores(model, background, own, run)
+        inside = self._scores(model, background, own, own.name, run)
         yield Measurement("regret", *mean_stderr(inside["regret"]), len(own))
         run.keep_values({"regret": inside["regret"]})
         run.keep("scores.parquet", _table({dataset.name: inside, **sets}))
@@ -231,10 +230,10 @@ class Regret(Metric):
                     yield from _measurements(f"{score}_{name.replace('-', '_')}", found, len(own) + len(scores[score]))
 
     def _scores(
-        self, model: LatentVariableModel, background: LatentVariableModel | None, part: Split, run: Run
+        self, model: LatentVariableModel, background: LatentVariableModel | None, part: Split, stream: str, run: Run
     ) -> dict[str, Tensor]:
         """Every score of every image of `part`, and what they are made of, each (N,) float64."""
-        seed, rows = derive(run.seed, part.name), run.rows(model)
+        seed, rows = derive(run.seed, stream), run.rows(model)
         size = sum(parameter.numel() for _, parameter in model.inference_parameters())
         batch = max(1, min(BLOCK, rows, _FLOATS // max(1, size)))
         found = run.map(partial(regrets, model=model, own=seed, metric=self), part, batch=batch, rows=rows)
@@ -248,11 +247,9 @@ class Regret(Metric):
             "complexity": input_complexity(found["before"], bits),
         }
         if background is not None:
-            weights = digest(background.state_dict().values())  # by which the journal knows it
-            named = Split(f"{part.name} by {weights}", part.x)
             rows = run.rows(background)
             other = partial(plain, model=background, own=seed, samples=self.samples)
-            values["nll_background"] = run.map(other, named, batch=max(1, rows // self.samples), rows=rows)["nll"]
+            values["nll_background"] = run.map(other, part, batch=max(1, rows // self.samples), rows=rows)["nll"]
             values["ratio"] = found["before"] - values["nll_background"]
         return values
 

@@ -195,9 +195,9 @@ class Tracin(Metric):
                 x, example = read["x"][i].to(run.device), i.to(run.device)
                 gradient = example_gradients(at, x, example, int(read["seed"][0]), self.samples, self.beta)
                 queries.append(self.reduced(gradient))
-        name = f"{train.name}@{trajectory.sha256[:16]}-{checkpoint.step}"  # the journal knows it by its weights
         function = partial(influence, at=at, metric=self, queries=torch.cat(queries))
-        return run.map(function, Split(name, train.x, train.y, train.reading), batch=batch)
+        stream = f"{train.name}@{trajectory.sha256[:16]}-{checkpoint.step}"
+        return run.map(function, train, batch=batch, stream=stream)
 
     def _cleaning(self, total: Tensor, loss: Tensor, train: Split, run: Run) -> Iterator[Measurement]:
         """What self-influence (N,) says of the training examples, with their -ELBO (N,) beside it."""

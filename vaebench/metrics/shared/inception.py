@@ -3,9 +3,8 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,6 @@ DOWNLOAD = "download"
 SIDE = 299  # pixels that the network reads
 LAST = {"64": "MaxPool_1", "192": "MaxPool_2", "768": "Mixed_6e", "2048": "Mixed_7c"}
 """The module whose output, averaged over pixels, is each of torch-fidelity's layers."""
-Extract = Callable[[Tensor], Tensor]
 Arithmetic = Literal["float32", "bfloat16"]
 
 
@@ -46,9 +44,24 @@ def fetch(progress: Fetching | None = None) -> Path:
     return kept() if kept().is_file() else remote.obtain(URL, SHA256, progress=progress)
 
 
+@final
+class Inception(nn.Module):
+    """8-bit images (B, 1 or 3, H, W) to one layer's features, (B, F) float32, by `trunk` in its weights' type."""
+
+    def __init__(self, trunk: nn.Sequential) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        seen = (resized(x.float()) - 128) / 128
+        found: Tensor = self.trunk(seen.to(next(self.parameters()).dtype).expand(-1, 3, -1, -1))
+        return found.float().mean((2, 3))
+
+
 def load(
     path: Path, release: str, device: torch.device, layer: str = "2048", arithmetic: Arithmetic = "float32"
-) -> tuple[str, Extract]:
+) -> tuple[str, Inception]:
     """The file's sha256, and the map of 8-bit images (B, 1 or 3, H, W) to torch-fidelity's `layer` (B, F).
 
     Equal to torch-fidelity's within rounding, and faster: see `_trunk`. In bfloat16 the convolutions' inputs, weights
@@ -77,16 +90,9 @@ def load(
             raise DataError(f"{path} does not hold Inception's weights: {str(error).partition(chr(10))[0]}") from error
     dtype = torch.float32 if arithmetic == "float32" else torch.bfloat16
     trunk = _trunk(network, layer).to(device, dtype).to(memory_format=torch.channels_last)
-
-    @torch.no_grad()
-    def features(x: Tensor) -> Tensor:
-        seen = (resized(x.float()) - 128) / 128
-        found: Tensor = trunk(seen.to(dtype).expand(-1, 3, -1, -1))
-        return found.float().mean((2, 3))
-
     if arithmetic != "float32":
         digest = hashlib.sha256(f"{digest} {arithmetic}".encode()).hexdigest()
-    return digest, features
+    return digest, Inception(trunk)
 
 
 def _trunk(network: nn.Module, layer: str) -> nn.Sequential:

@@ -28,10 +28,14 @@ MADE = ("constant", "noise", "inverted", "rotated")
 
 @dataclass(frozen=True)
 class Outliers:
-    """The OOD set `name`: its images in the space of the dataset, or the reason why there are none."""
+    """The OOD set `name`: its images in the space of the dataset, or the reason why there are none.
+
+    Noise on its images is derived from `stream`.
+    """
 
     name: str
     split: Split | None
+    stream: str = ""
     reason: str = ""
 
 
@@ -39,15 +43,16 @@ def outliers(dataset: Dataset, split: Split, count: int, resources: Resources) -
     """Each OOD set of `dataset`, its first `count` test images; `split` holds those of the dataset itself."""
     for name in PAIRS[dataset.name]:
         if name in MADE:
-            yield Outliers(name, Split(f"{split.name} {name}", made(name, split.x[:count], dataset.space, count)))
+            x = made(name, split.x[:count], dataset.space, count)
+            yield Outliers(name, Split(name, x), f"{split.name} {name}")
             continue
         try:
             found = resources.dataset(name)
         except UnavailableError as error:
-            yield Outliers(name, None, str(error))
+            yield Outliers(name, None, reason=str(error))
         else:
             x = fitted(found.split("test").x[:count], found.space, dataset.space)
-            yield Outliers(name, Split(f"{name} {found.fingerprint[:16]}", x))
+            yield Outliers(name, Split(name, x), f"{name} {found.fingerprint[:16]}")
 
 
 def made(name: str, x: Tensor, space: Space, count: int) -> Tensor:

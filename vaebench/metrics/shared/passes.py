@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from vaebench.core.content import digest
 from vaebench.core.data import Batch, Space, Split, eight_bit
 from vaebench.core.metric import BLOCK, Run, Stage, UnavailableError
 from vaebench.core.model import LatentDistribution, LatentVariableModel
@@ -60,17 +59,12 @@ class Embedding(Stage):
 
 def candidates(index: Tensor) -> Split:
     """The draws `index` (N,) of the prior, as a split that `PriorLatents` and `PriorSample` map over."""
-    return Split(f"draws-{digest([index])}", index)
+    return Split("draws of the prior", index)
 
 
 def log_aggregate(z: Tensor, q: Mixture, run: Run) -> Tensor:
     """log q(z) at the points z (M, L), as a pass of `run`: (M,) float64 nats."""
-    return run.map(partial(_log_density, q=q.to(run.device)), points(z), batch=BLOCK)["log_q"]
-
-
-def points(z: Tensor) -> Split:
-    """The points z (M, L) as a split, whose name tells them from all others."""
-    return Split(f"points-{digest([z])}", z)
+    return run.map(partial(_log_density, q=q.to(run.device)), Split("points", z), batch=BLOCK)["log_q"]
 
 
 def _log_density(batch: Batch, seed: int, *, q: Mixture) -> Mapping[str, Tensor]:

@@ -39,6 +39,7 @@ SAMPLED = ("categorical", "discretised-logistic", _MIXTURE, f"{_MIXTURE}-nvae")
 """Likelihoods of which a sample is shown where `decode` is "auto"; of the others, the mean."""
 PIECE = 5000  # images whose features are held at once
 Extract = Callable[[Tensor], Tensor]
+"""What `Run.map` can tell by content: a module, or a method of one."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ class SampleQuality(Metric, ABC):
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         at_random, low, gap, reconstruction = (column.name for column in self.columns)
         digest, extract = self.extractor(run)
-        take = partial(self._moments, digest=digest, extract=extract, run=run)
+        take = partial(self._moments, extract=extract, run=run)
         decode, indices = shown_as(self.decode, model), self._indices()
-        sets = {at_random: [take(*self._sampled(index[: self.samples], decode, run)) for index in indices]}
-        sets[reconstruction] = [take(name, x) for name, x in self._reconstructed(model, dataset, decode, run)]
+        sets = {at_random: [take(self._sampled(index[: self.samples], decode, run)) for index in indices]}
+        sets[reconstruction] = [take(x) for x in self._reconstructed(model, dataset, decode, run)]
         if (chosen := self._low(indices, dataset.split(self.reference), run)) is not None:
-            sets[low] = [take(*self._sampled(index, decode, run)) for index in chosen]
+            sets[low] = [take(self._sampled(index, decode, run)) for index in chosen]
         # last: a pass that the cache makes needless then moves no other's noise
         reference = self._reference(dataset, digest, take)
         distances = {
@@ -119,11 +120,9 @@ class SampleQuality(Metric, ABC):
         """The candidates of each repeat."""
         return list(torch.arange(self.repeats * self.candidates).split(self.candidates))
 
-    def _sampled(self, index: Tensor, decode: Decode, run: Run) -> tuple[str, Tensor]:
-        """What names the decoded candidates `index`, and their images."""
-        split = candidates(index)
-        x = run.shared(PriorSample(decode, self.temperature), split)["x"]
-        return split.name, varied(x, "samples of the prior")
+    def _sampled(self, index: Tensor, decode: Decode, run: Run) -> Tensor:
+        """The images of the decoded candidates `index`."""
+        return varied(run.shared(PriorSample(decode, self.temperature), candidates(index))["x"], "samples of the prior")
 
     def _low(self, indices: list[Tensor], reference: Split, run: Run) -> list[Tensor] | None:
         """The low-posterior candidates of each repeat; None where q(z|x) is no diagonal Gaussian."""
@@ -135,7 +134,7 @@ class SampleQuality(Metric, ABC):
 
     def _reconstructed(
         self, model: LatentVariableModel, dataset: Dataset, decode: Decode, run: Run
-    ) -> Iterator[tuple[str, Tensor]]:
+    ) -> Iterator[Tensor]:
         split = dataset.split(self.split)
         order, count = shuffled("reconstructions", len(split)), min(self.samples, len(split))
         for repeat in range(self.repeats):
@@ -143,15 +142,15 @@ class SampleQuality(Metric, ABC):
             name = f"reconstructions {repeat} of {split.name}"
             function = partial(_reconstruct, model=model, decode=decode)
             x = run.map(function, split.part(index, name), batch=BLOCK)["x"]
-            yield name, varied(x, "reconstructions")
+            yield varied(x, "reconstructions")
 
-    def _moments(self, name: str, x: Tensor, *, digest: str, extract: Extract, run: Run) -> Moments:
-        """The moments of the features of `x` (N, C, H, W), which `name` and the model, data and metric determine."""
+    def _moments(self, x: Tensor, *, extract: Extract, run: Run) -> Moments:
+        """The moments of the features of `x` (N, C, H, W)."""
         function = partial(_features, extract=extract)
-        parts = (Split(f"{name}, {i} seen by {digest}", part) for i, part in enumerate(x.split(PIECE)))
+        parts = (Split("images", part) for part in x.split(PIECE))
         return reduce(merge, (moments(run.map(function, part, batch=self.batch)["features"]) for part in parts))
 
-    def _reference(self, dataset: Dataset, digest: str, take: Callable[[str, Tensor], Moments]) -> Moments:
+    def _reference(self, dataset: Dataset, digest: str, take: Callable[[Tensor], Moments]) -> Moments:
         """The moments of the reference, from the cache where it holds them: found by content alone."""
         split = dataset.split(self.reference)
         levels = 256 if split.binarised else dataset.space.levels
@@ -164,7 +163,7 @@ class SampleQuality(Metric, ABC):
         if self.flipped:
             mirrored = shuffled("flipped", len(x))[: len(x) // 2]
             x = x.index_copy(0, mirrored, x[mirrored].flip(3))
-        made = take(f"reference {split.name}", x)
+        made = take(x)
         _cache(what, made)
         return made
 
