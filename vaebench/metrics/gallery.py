@@ -13,6 +13,7 @@ from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, Unavai
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.coupling import DecoupledPrior
 from vaebench.distributions.noise import keyed
+from vaebench.metrics.shared.cloud_picture import views
 from vaebench.metrics.shared.image_grid import Row, png
 from vaebench.metrics.shared.passes import Decode, PriorSample, candidates, displayed, varied
 from vaebench.metrics.shared.prior import first_prior, generation, representation
@@ -38,7 +39,8 @@ class Gallery(Metric):
     * traversals.png: one coordinate of u at a time from -2.5 to 2.5, the others those of the first image; of the
       `dimensions` whose images change most, most first.
 
-    The last two are left out where latents are not one vector, and show decoder means; `decode` is of the others, and
+    Clouds of points are seen from two sides each, and are always samples: a mean is one point. The last two are left
+    out where latents are not one vector, and show decoder means; `decode` is of the others, and
     "auto" is fid's. A sample that is NaN or out of range, or a set of equal samples or reconstructions, fails the
     metric. Source: Bhalodia et al. 2020 (dpVAE), section 4.
     """
@@ -66,7 +68,8 @@ class Gallery(Metric):
         return (self.split, self.reference)
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        return super().unsupported(model, dataset) or no_images(dataset)
+        shown = None if dataset.space.is_cloud else no_images(dataset)
+        return super().unsupported(model, dataset) or shown
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split, decode = dataset.split(self.split), shown_as(self.decode, model)
@@ -100,7 +103,8 @@ class Gallery(Metric):
         return png(title, [_rows(shown)])
 
     def _drawn(self, index: Tensor, decode: Decode, run: Run) -> Tensor:
-        return varied(run.shared(PriorSample(decode, self.temperature), candidates(index))["x"], "samples of the prior")
+        x = run.shared(PriorSample(decode, self.temperature), candidates(index))["x"]
+        return _picture(varied(x, "samples of the prior"))
 
     def _traversals(self, name: str, model: LatentVariableModel, z: Tensor, run: Run) -> bytes:
         start, symbol = _generation(model, z)
@@ -120,20 +124,28 @@ def _encoded(batch: Batch, seed: int, *, model: LatentVariableModel, decode: Dec
     with keyed(seed, batch.example):
         latents = model.posterior(batch.x).rsample(1)
         x = displayed(model.likelihood(latents), decode, model.space)[0]
-    return {"image": eight_bit(batch.x, model.space), "reconstruction": x, "z": latents[0][0].flatten(1)}
+    image = batch.x if model.space.is_cloud else eight_bit(batch.x, model.space)
+    return {"image": image, "reconstruction": x, "z": latents[0][0].flatten(1)}
 
 
 def _decoded(batch: Batch, seed: int, *, model: LatentVariableModel) -> Mapping[str, Tensor]:
-    """Decoder means at points of generation space."""
+    """Decoder means, of clouds samples, at points of generation space."""
+    decode: Decode = "sample" if model.space.is_cloud else "mean"
     with keyed(seed, batch.example):
-        return {"x": displayed(model.likelihood(representation(model, batch.x)), "mean", model.space)[0]}
+        return {"x": displayed(model.likelihood(representation(model, batch.x)), decode, model.space)[0]}
 
 
 def _path(model: LatentVariableModel, u: Tensor, name: str, run: Run) -> Tensor:
-    """Decoder means at points `u` (M, N, L) of generation space, (M, N, *shape)."""
+    """Images of what is decoded at points `u` (M, N, L) of generation space, (M, N, C, H, W)."""
     points = Split(name, u.flatten(0, 1))
-    x: Tensor = run.map(partial(_decoded, model=model), points, batch=BLOCK)["x"].unflatten(0, u.shape[:2])
-    return x
+    x = _picture(run.map(partial(_decoded, model=model), points, batch=BLOCK)["x"])
+    paths: Tensor = x.unflatten(0, u.shape[:2])
+    return paths
+
+
+def _picture(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) as they are; clouds (N, P, 3) as two views."""
+    return views(x) if x.ndim == 3 else x
 
 
 @torch.no_grad()
@@ -147,8 +159,8 @@ def _rows(x: Tensor, label: str = "") -> list[Row]:
 
 
 def _reconstructions(title: str, decode: Decode, seen: Mapping[str, Tensor]) -> bytes:
-    images = _rows(seen["image"], "image")
-    made = _rows(varied(seen["reconstruction"], "reconstructions"), "model")
+    images = _rows(_picture(seen["image"]), "image")
+    made = _rows(_picture(varied(seen["reconstruction"], "reconstructions")), "model")
     return png(f"{title} and reconstructions (decoder {decode}s)", list(zip(images, made, strict=True)))
 
 
@@ -157,7 +169,7 @@ def _interpolations(title: str, model: LatentVariableModel, seen: Mapping[str, T
     pairs, times = torch.arange(len(u) // 2 * 2).view(-1, 2)[:LINES], torch.linspace(0, 1, STEPS).tolist()
     first, last = u[pairs].unbind(1)
     x = _path(model, torch.stack([first.lerp(last, t) for t in times], 1), "interpolations", run)
-    rows = [Row("", (ends[:1], line, ends[1:])) for ends, line in zip(seen["image"][pairs], x, strict=True)]
+    rows = [Row("", (ends[:1], line, ends[1:])) for ends, line in zip(_picture(seen["image"])[pairs], x, strict=True)]
     columns = ["image", *(f"{t:.3g}" for t in times), "image"]
     return png(f"{title}, straight in {symbol}", [rows], columns)
 

@@ -35,7 +35,7 @@ from vaebench.metrics.shared.passes import (
 )
 
 _MIXTURE = "discretised-logistic-mixture"
-SAMPLED = ("categorical", "discretised-logistic", _MIXTURE, f"{_MIXTURE}-nvae")
+SAMPLED = ("categorical", "discretised-logistic", _MIXTURE, f"{_MIXTURE}-nvae", "point-mixture")
 """Likelihoods of which a sample is shown where `decode` is "auto"; of the others, the mean."""
 PIECE = 5000  # images whose features are held at once
 Extract = Callable[[Tensor], Tensor]
