@@ -166,8 +166,11 @@ class Split:
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index` (B,), as they are read."""
-        x = self.x[index]
-        return Batch(x if self.reading is None else self.reading(x), None if self.y is None else self.y[index], index)
+        return Batch(self.read(self.x[index]), None if self.y is None else self.y[index], index)
+
+    def read(self, stored: Tensor) -> Tensor:
+        """One reading x (B, *shape) of examples as they are stored, (B, ...)."""
+        return stored if self.reading is None else self.reading(stored)
 
     def part(self, index: Tensor, name: str) -> "Split":
         """The sub-split `name` of the examples at `index`."""
