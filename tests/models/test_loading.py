@@ -188,16 +188,20 @@ BAD_MODELS = {
     "unknown likelihood": ({"model.likelihood": "'poisson'"}, "likelihood = 'poisson' should be one of 'bernoulli'"),
     "likelihood of other data": ({"model.likelihood": "'bernoulli'"}, "[model]"),
     "beyond memory": ({"model.latent": str(10**14)}, "[model]"),
-    "beyond 64 bits": ({"model.latent": str(10**30)}, "[model]"),
+    "beyond 64 bits": ({"model.latent": str(10**30)}, "a number that does not fit in 64 bits"),
+    "beyond any width": ({"model.hidden": "[8, 1000001]"}, "hidden = 1000001 should be at most 1000000"),
+    "leapfrog for ever": (
+        {"family": "'hamiltonian'", "model.steps": str(10**6)},
+        "steps = 1000000 should be at most 1000",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", BAD_MODELS)
 def test_options_that_do_not_fit_are_a_user_error(fault: str, write_card: Callable[..., Path]) -> None:
     changes, says = BAD_MODELS[fault]
-    card = cards.read(write_card(changes=changes))
     with pytest.raises(UserError) as caught:
-        loading.build_model(card, SPACE)
+        loading.build_model(cards.read(write_card(changes=changes)), SPACE)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

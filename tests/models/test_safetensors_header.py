@@ -71,7 +71,7 @@ LIES: dict[str, tuple[bytes, str]] = {
     "a list": (pack([], 0), "no JSON object"),
     "not JSON": (pack(b"{abcd", 0), "Expecting"),
     "not text": (pack(b'{"\xff": 0}', 0), "utf-8"),
-    "deep": (pack(b'{"a":' * 10**5, 0), "recursion"),
+    "deep": (pack(b'{"a":' * 10**5, 0), "nested too deep"),
     "long number": (pack(b'{"a":' + b"9" * 5000 + b"}", 0), "4300"),
     "a key twice": (pack(b'{"a":1,"a":2}', 0), "says 'a' twice"),
     "a key of a tensor twice": (pack(b'{"a":{"shape":[1],"shape":[2]}}', 0), "says 'shape' twice"),

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from submitted import WriteCard, one_fault, problems, recard
 
 from vaebench.core import files
-from vaebench.core.errors import UserError
+from vaebench.core.errors import DataError, UserError
 from vaebench.core.names import check_name
 from vaebench.models import card as cards
 from vaebench.submission import folder as submission
@@ -130,6 +131,48 @@ def test_more_files_than_a_submission_has(mine: Path) -> None:
         (mine / f"{number}.txt").touch()
     with pytest.raises(UserError, match=f"holds more than {submission.MOST} files"):
         submission.read(mine)
+
+
+HVAE = {"family": "'hamiltonian'"}
+NVAE = {"family": "'nvae'", "model.hidden": None, "model.likelihood": "'bernoulli'"}
+DEAR: dict[str, tuple[dict[str, str | None], str]] = {
+    "deep key": ({"model." + "a." * 3000 + "b": "1"}, "is nested deeper than 16 tables"),
+    "deep list": ({"model.hidden": "[" * 20 + "8" + "]" * 20}, "is nested deeper than 16 tables"),
+    "deeper list": ({"model.hidden": "[" * 20_000 + "]" * 20_000}, "is nested too deep"),
+    "long list": ({"model.hidden": f"[{'1,' * 20_000}]"}, "has more than 10000 entries"),
+    "long text": ({"notes": f"'{'a' * 30_000}'"}, "a text of 30000 characters"),
+    "steps": ({**HVAE, "model.steps": str(10**6)}, "steps = 1000000 should be at most 1000"),
+    "scales": ({**NVAE, "model.scales": str(10**6)}, "scales = 1000000 should be at most 16"),
+    "many scales": ({**NVAE, "model.scales": str(10**9)}, "scales = 1000000000 should be at most 1000000"),
+    "groups": ({**NVAE, "model.groups": str(10**7)}, "groups = 10000000 should be at most 1000000"),
+    "flows": ({**NVAE, "model.flows": "65"}, "flows = 65 should be at most 64"),
+    "cells": ({**NVAE, "model.groups": "256", "model.scales": "16"}, "should be at most 2000"),
+    "width": ({"model.latent": str(10**9)}, "latent = 1000000000 should be at most 1000000"),
+    "draws": ({"objective.name": "'iwae'", "objective.samples": str(10**9)}, "samples = 1000000000 should be at most"),
+    "layers": ({"objective.name": "'factor'", "objective.depth": "101"}, "depth = 101 should be at most 100"),
+    "seed": ({"training.seed": str(2**63)}, "does not fit in 64 bits"),
+}
+
+
+@pytest.mark.parametrize("what", DEAR)
+def test_counts_have_bounds(what: str, mine: Path, write_card: WriteCard) -> None:
+    changes, says = DEAR[what]
+    recard(mine, write_card, **changes)
+    started = time.process_time()
+    one_fault(mine, "mine.toml", says)
+    assert time.process_time() - started < 5
+
+
+def test_a_card_that_is_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(DataError, match=f"has {2**40} bytes, more than {cards.MAX_BYTES}"):
+        cards.read(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is not a regular file"):
+        cards.read(path)
 
 
 def saved_again(path: Path) -> None:

@@ -265,9 +265,9 @@ def test_weights_of_another_architecture(mine: Path, write_card: WriteCard) -> N
 
 
 def test_a_card_that_claims_a_model_beyond_memory(mine: Path, write_card: WriteCard) -> None:
-    recard(mine, write_card, model__hidden="[10000000, 10000000]")
+    recard(mine, write_card, model__hidden="[1000000, 1000000]")
     started = time.process_time()
-    one_fault(mine, "mine.toml", "instead of [10000000, 10000000]")
+    one_fault(mine, "mine.toml", "instead of [1000000, 1000000]")
     assert time.process_time() - started < 5
 
 

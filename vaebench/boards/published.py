@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from vaebench.boards.rows import Row
 from vaebench.core import tables as tables_
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError, UserError, foreign
 
 FILE = Path(__file__).with_suffix(".toml")
 ENTERED = "2026-11-25T00:00:00+00:00"  # `created` of a row that no run created
@@ -48,10 +48,9 @@ class Table:
 
 def read(path: Path = FILE) -> list[Row]:
     """Every published row, in the order of the file. DataError names the table and key that are wrong."""
-    try:
+    with foreign(lambda reason: DataError(f"cannot read {path}: {reason}; restore it")):
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {' '.join(str(error).split())}; restore it") from error
+        tables_.check_size(content)
     if set(content) != {"table"} or not isinstance(content["table"], list):
         raise DataError(f"{path} should hold [[table]] and nothing else")
     rows: dict[tuple[str, str, Any], Row] = {}

@@ -189,7 +189,7 @@ class GroundTruth:
     render: Callable[[Tensor], Tensor]
 
 
-_THINNED = re.compile(r"(.+)\[::([1-9][0-9]*)\]")
+_THINNED = re.compile(r"(.+)\[::([1-9][0-9]{0,8})\]")
 
 
 @dataclass(frozen=True)

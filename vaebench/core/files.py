@@ -69,9 +69,18 @@ def default_data() -> Path:
     return Path(os.environ.get("VAEBENCH_DATA") or cache() / "data")
 
 
+def check_plain(path: Path) -> int:
+    """The bytes of a file, which is not opened for it. DataError where it is a pipe or a device; OSError if absent."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+        raise DataError(f"cannot read {path}: it is not a regular file")
+    return about.st_size
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex. DataError where it cannot be read."""
     try:
+        check_plain(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

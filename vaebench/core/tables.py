@@ -5,10 +5,48 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vaebench.core.errors import UserError, unknown
+from vaebench.core.errors import UserError, shown, unknown
 
 Options = TypeVar("Options")
 Table = Mapping[str, Any]
+COUNT = 10**6
+"""What a whole number in a table of options may be, where its own bound is not lower: a width, a number of draws."""
+DEPTH, ITEMS, TEXT = 16, 10_000, 20_000
+"""Tables in tables, entries of all of them, and characters of one text, in a table of a foreign file."""
+
+
+def within(options: object, **bounds: tuple[int, int]) -> None:
+    """ValueError unless each of these fields of `options` lies between its bounds, which are included; None passes."""
+    for name, (low, high) in bounds.items():
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise ValueError(f"{name} = {value} should be at least {low}")
+        if value is not None and value > high:
+            raise ValueError(f"{name} = {value} should be at most {high}")
+
+
+def check_size(value: Any) -> None:
+    """ValueError where nested tables and lists go beyond `DEPTH`, `ITEMS` or `TEXT`, or a number beyond 64 bits.
+
+    Said before anything walks through them by recursion.
+    """
+    level, items, depth = [value], 0, 0
+    while level:
+        depth, items = depth + 1, items + len(level)
+        if depth > DEPTH or items > ITEMS:
+            what = f"is nested deeper than {DEPTH} tables" if depth > DEPTH else f"has more than {ITEMS} entries"
+            raise ValueError(f"it {what}")
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                below += [*each, *each.values()]
+            elif isinstance(each, list | tuple):
+                below += each
+            elif isinstance(each, str) and len(each) > TEXT:
+                raise ValueError(f"it holds a text of {len(each)} characters, more than {TEXT}: {each[:40]!r}…")
+            elif isinstance(each, int) and abs(each) >= 2**63:
+                raise ValueError("it holds a number that does not fit in 64 bits")
+        level = below
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -38,8 +76,19 @@ def _describe(kind: Any) -> str:
     return "a table" if kind == Table or dataclasses.is_dataclass(kind) else str(getattr(kind, "__name__", kind))
 
 
-def build(cls: type[Options], table: Table, where: str) -> Options:
-    """An instance of the dataclass `cls` from `table`. UserError names `where`, the key, and the nearest known key."""
+def _beyond(value: Any, most: int) -> bool:
+    return isinstance(value, int) and abs(value) > most
+
+
+def build(cls: type[Options], table: Table, where: str, most: int = COUNT) -> Options:
+    """An instance of the dataclass `cls` from `table`. UserError names `where`, the key, and the nearest known key.
+
+    No whole number is above `most`.
+    """
+    try:
+        check_size(table)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
     hints = get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -49,9 +98,11 @@ def build(cls: type[Options], table: Table, where: str) -> Options:
         kind = hints[key]
         nested: Any = next((k for k in (kind, *get_args(kind)) if dataclasses.is_dataclass(k)), None)
         if nested is not None and isinstance(value, dict):
-            value = build(nested, value, f"{where} [{key}]")
+            value = build(nested, value, f"{where} [{key}]", most)
         elif not _fits(value, kind):
-            raise UserError(f"{where}: {key} = {value!r} should be {_describe(kind)}")
+            raise UserError(f"{where}: {key} = {shown(value)} should be {_describe(kind)}")
+        elif large := [n for n in (value if isinstance(value, list | tuple) else [value]) if _beyond(n, most)]:
+            raise UserError(f"{where}: {key} = {large[0]} should be at most {most}")
         values[key] = tuple(value) if isinstance(value, list) else value
     missing = [
         name

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import tomli_w
 
 from vaebench.core import files
-from vaebench.core.errors import DataError, UserError, unknown
-from vaebench.core.tables import Table, build
+from vaebench.core.errors import DataError, UserError, foreign, unknown
+from vaebench.core.tables import COUNT, Table, build, check_size, within
 
 if TYPE_CHECKING:
     from vaebench.core.remote import Fetching
 
+MAX_BYTES = 64 * 2**10
+"""Of a card."""
 FEATURES = "features"
 """The zoo's folder of classifiers: cards, but of no model."""
 
@@ -68,10 +70,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "validation": 0, "seed": 0}
-        for name, low in {**at_least, "eps": 0, "weight_decay": 0}.items():
-            if not low <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
+        within(self, epochs=(1, COUNT), batch_size=(1, COUNT), validation=(0, 10**9), warmup_steps=(0, 10**9))
+        within(self, seed=(0, 2**63 - 1))
+        for name in ("eps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)} should be at least 0")
         for name in ("learning_rate", "clip_norm"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} = {value} should be positive")
@@ -168,11 +171,14 @@ def read(path: Path, dataset: str | None = None) -> Card:
     from vaebench.core.names import check_name
 
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if (size := files.check_plain(path)) > MAX_BYTES:
+            raise DataError(f"card {path} has {size} bytes, more than {MAX_BYTES}")
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read card {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; so is an integer too long to read
-        raise UserError(f"card {path} is not TOML: {error}") from error
+    with foreign(lambda reason: UserError(f"card {path} is not TOML: {reason}")):
+        table = tomllib.loads(content.decode())
+        check_size(table)
     for key in ("name", "path"):
         if key in table:
             raise UserError(f"card {path}: the key {key!r} is given by the card's file name; remove it")
@@ -185,7 +191,7 @@ def read(path: Path, dataset: str | None = None) -> Card:
     if isinstance(weights := table.get("weights"), dict):
         weights.setdefault("file", f"{path.stem}.safetensors")
     identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}
-    return dataclasses.replace(build(Card, {**table, **identity}, f"card {path}"), path=path)
+    return dataclasses.replace(build(Card, {**table, **identity}, f"card {path}", 2**63 - 1), path=path)
 
 
 def find(name: str, dataset: str) -> Card:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from vaebench.core import registry as plugins
 from vaebench.core import tables as tables_
 from vaebench.core.data import Space
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.core.model import LatentVariableModel
 from vaebench.models.card import Card
 from vaebench.models.safetensors_header import looks_like
@@ -24,10 +24,8 @@ def build_model(card: Card, space: Space) -> LatentVariableModel:
     """The card's model with fresh weights (from torch's generator). UserError where its options do not fit."""
     plugin: Any = plugins.load("adapters", card.family)
     adapter, options = plugin
-    try:
+    with foreign(lambda reason: UserError(f"card {card.id} [model]: {reason}")):  # torch: sizes beyond memory
         model: LatentVariableModel = adapter(space, tables_.build(options, card.model, f"card {card.id} [model]"))
-    except (ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:  # torch: sizes beyond memory
-        raise UserError(f"card {card.id} [model]: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
     return model
 
 
@@ -37,13 +35,13 @@ def _some(names: list[str]) -> str:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. DataError says what else the file seems to be; nothing in it is executed."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except FileNotFoundError as error:
-        raise DataError(f"weights {path} are absent") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {error}") from error
+    if not path.exists():
+        raise DataError(f"weights {path} are absent")
+    with (
+        foreign(lambda reason: DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {reason}")),
+        safe_open(path, framework="pt") as file,
+    ):
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def _kind(tensor: torch.Tensor) -> str:

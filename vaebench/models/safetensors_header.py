@@ -14,7 +14,7 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import IO, Any, NamedTuple
 
-from vaebench.core.errors import DataError
+from vaebench.core.errors import DataError, foreign
 
 MAX_HEADER = 4 * 2**20
 """Bytes of JSON: some 30,000 tensors."""
@@ -43,14 +43,13 @@ def read(path: Path) -> dict[str, Entry]:
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            text, room = _text(file.read(_PREFIX.size + MAX_HEADER), size)
-        entries = _entries(text)
-        _check_places(entries, room)
+            size, head = os.fstat(file.fileno()).st_size, file.read(_PREFIX.size + MAX_HEADER)
     except OSError as error:
         raise DataError(f"weights {path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {error}") from error
+    with foreign(lambda reason: DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {reason}")):
+        text, room = _text(head, size)
+        entries = _entries(text)
+        _check_places(entries, room)
     return entries
 
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from vaebench.core import files
 from vaebench.core import tables as tables_
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.core.metric import Checkpoint, Trajectory
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.tables import Table
@@ -119,9 +119,10 @@ def read(folder: Path, digest: str | None) -> Trajectory:
         raise DataError(f"no trajectory {folder.name}: {error.strerror}") from error
     where = f"{folder.name}/{_INDEX}"
     try:
-        index, entries = _parse(content, where)
-    except (ValueError, UserError, RecursionError) as error:
-        raise DataError(f"{where} is not the index of a trajectory: {str(error).partition(chr(10))[0]}") from error
+        with foreign(lambda reason: DataError(f"{where} is not the index of a trajectory: {reason}")):
+            index, entries = _parse(content, where)
+    except UserError as error:
+        raise DataError(f"{where} is not the index of a trajectory: {error}") from error
     if digest is None or index.digest != digest:
         raise DataError(f"trajectory {folder.name} is of another training run than the weights")
     kept, before = [], 0
@@ -138,8 +139,8 @@ def _parse(content: bytes, where: str) -> tuple[_Index, list[_Entry]]:
     table = json.loads(content)
     if not isinstance(table, Mapping):
         raise ValueError("it holds no table")
-    index = tables_.build(_Index, table, where)
-    entries = [tables_.build(_Entry, entry, where) for entry in index.checkpoints]
+    index = tables_.build(_Index, table, where, 2**63 - 1)
+    entries = [tables_.build(_Entry, entry, where, 2**63 - 1) for entry in index.checkpoints]
     steps = [0, *(entry.step for entry in entries)]
     if not entries or any(a >= b for a, b in pairwise(steps)) or index.examples < 1 or index.batch_size < 1:
         raise ValueError("its checkpoints are none or out of order, or it has no data")

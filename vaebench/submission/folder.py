@@ -28,7 +28,7 @@ from vaebench.models.card import Card
 if TYPE_CHECKING:
     from vaebench.core.data import Source
 
-MAX_CARD = 64 * 2**10
+MAX_CARD = cards.MAX_BYTES
 MAX_WEIGHTS = 50 * 2**20
 MAX_RESULT = 20 * 2**20
 """Bytes of one file at most; larger weights lie at a URL."""

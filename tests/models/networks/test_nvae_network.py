@@ -281,7 +281,11 @@ def test_unknown_operations_are_refused(name: str) -> None:
     ("options", "message"),
     [
         ({"groups": 0}, "groups = 0 should be at least 1"),
-        ({"flows": -1}, "flows should be at least 0"),
+        ({"flows": -1}, "flows = -1 should be at least 0"),
+        ({"flows": 65}, "flows = 65 should be at most 64"),
+        ({"scales": 10**9}, "scales = 1000000000 should be at most 16"),
+        ({"groups": 10**7}, "groups = 10000000 should be at most 256"),
+        ({"scales": 16, "groups": 256}, "scales, groups and cells make 16388 cells, which should be at most 2000"),
         ({"ops": {"dec": "res_elu"}}, "ops: dec = 'res_elu' should be a list of operations"),
         ({"ops": {"dec": []}}, r"ops: dec = \[\] should be a list"),
         ({"ops": {"decoder": ["res_elu"]}}, r"ops = \['decoder'\] should be of pre, enc, dec, post"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
 from vaebench.core.model import Draws, LatentDistribution, Latents, LatentVariableModel
+from vaebench.core.tables import within
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
@@ -41,8 +42,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
-        if self.steps < 0:
-            raise ValueError(f"steps = {self.steps} should be at least 0")
+        within(self, steps=(0, 1000))
         if not 0 < self.init_step < self.max_step < math.inf:
             raise ValueError(f"init_step = {self.init_step} should lie between 0 and max_step = {self.max_step}")
         if not 1 < self.init_temperature < math.inf:

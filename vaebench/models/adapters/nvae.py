@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vaebench.core.arithmetic import reduced
 from vaebench.core.data import Space
 from vaebench.core.model import Draws, HierarchicalModel, Latents
+from vaebench.core.tables import within
 from vaebench.distributions import noise
 from vaebench.distributions.gaussian import TopDownGaussian, Walk, walk
 from vaebench.distributions.likelihoods import LIKELIHOODS, DiscretisedLogisticMixture, Likelihood
@@ -47,8 +48,9 @@ class Options(Architecture):
         super().__post_init__()
         if self.tail == "nvae" and self.likelihood != "discretised-logistic-mixture":
             raise ValueError("tail = 'nvae' is of the likelihood 'discretised-logistic-mixture' alone")
-        if min(self.padding, self.readjust, self.readjust_batch - 1) < 0 or self.readjust_temperature <= 0:
-            raise ValueError("padding and readjust should be at least 0, readjust_batch and _temperature positive")
+        within(self, padding=(0, 64), readjust=(0, 10_000), readjust_batch=(1, 4096))
+        if self.readjust_temperature <= 0:
+            raise ValueError(f"readjust_temperature = {self.readjust_temperature} should be positive")
 
 
 @final

@@ -6,6 +6,7 @@ An importer is a file of this folder that ends in `plugin = Importer(...)`.
 import dataclasses
 import hashlib
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.data import Source, Space
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.models import card as cards
 from vaebench.models.card import Card, Weights
 from vaebench.models.loading import build_model
@@ -80,11 +81,13 @@ def convert(
     than the dataset's, and as `write`; DataError as the importer's `read`, and where what it gives does not fit the
     family.
     """
-    if importer.options is None:
-        found = importer.read(*paths)
-    else:
-        found = importer.read(*paths, importer.options() if options is None else options)
-    here, wanted = " and ".join(map(str, paths)), _described(found.space)
+    here = " and ".join(map(str, paths))
+    with foreign(lambda reason: DataError(f"{here} cannot be imported: {reason}")):
+        if importer.options is None:
+            found = importer.read(*paths)
+        else:
+            found = importer.read(*paths, importer.options() if options is None else options)
+    wanted = _described(found.space)
     if (dataset := dataset or found.dataset) is None:
         raise UserError(f"{here}: no dataset here is the model's own; name one of {wanted} with --dataset")
     source = plugins.load("datasets", dataset)
@@ -114,6 +117,7 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
     digest = files.sha256(path)
     with path.open("rb") as file:
         head = file.read(512)
+    _check_archive(path)
     if head.lstrip()[:1] == b"<":
         raise DataError(f"{path} is an HTML page (a download that failed?), not a PyTorch state dict; fetch it again")
     try:
@@ -132,6 +136,18 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
     return content, digest
 
 
+def _check_archive(path: Path) -> None:
+    """DataError where a member of the archive that a PyTorch file is would grow when it is read: torch stores them."""
+    if not zipfile.is_zipfile(path):
+        return
+    with foreign(lambda reason: DataError(f"{path} is truncated or not a PyTorch state dict ({reason})")):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError(f"it is packed: {packed[:1] or 'members overlap'}")
+
+
 def read_state_dict(path: Path) -> StateDict:
     """The tensors of a PyTorch state dict, read by `read_file`. DataError also where it is no flat mapping of names to
     dense tensors."""
@@ -146,6 +162,8 @@ def tensors(path: Path, content: Any) -> dict[str, Tensor]:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise DataError(f"{path}: {name!r} is {type(tensor).__name__}, not a dense tensor; give a plain state dict")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise DataError(f"{path}: {name!r} of shape {list(tensor.shape)} repeats what it holds; save it contiguous")
     return dict(content)
 
 

@@ -128,7 +128,10 @@ def read(path: Path, options: Options) -> Imported:
     likelihood = _likelihood(given, name)
     if (side := SIDES.get(name)) is None:
         raise DataError(f"{path}: args.dataset = {name!r} should be one of {', '.join(SIDES)}")
-    colours, levels = (1, 2) if name in BINARY else (3, 2 ** given.get("num_x_bits", int))
+    colours, bits = (1, 1) if name in BINARY else (3, given.get("num_x_bits", int))
+    if not 1 <= bits <= 8:
+        raise DataError(f"{path}: args.num_x_bits = {bits} should be from 1 to 8")
+    levels = 2**bits
     space = Space((colours, side, side), levels, "pmf")
     if likelihood == "gaussian":
         space = Space(space.shape, None, "density")

@@ -11,11 +11,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from vaebench.core.tables import within
 from vaebench.models.networks.nvae_cells import ARCHS, PLACES, Arch, Cell, Combiner, Conv, Direction
 from vaebench.models.networks.nvae_flow import FlowPair, GroupFlow
 
 CLAMP, SMALLEST_SCALE = 5.0, 0.01
 NORMAL: tuple[Direction, ...] = ("normal",)
+WIDEST, MOST_CELLS = 2**16, 2000  # what a card may ask for; the release's largest have 2048 and some 200
 INFERENCE = ("stem", "pre_process", "enc_tower", "enc0", "enc_sampler", "nf_cells")
 """The parts that q(z|x) depends on and p(x, z) does not."""
 
@@ -50,11 +52,14 @@ class Architecture:
     ops: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("channels", "scales", "groups", "min_groups", "latent", "blocks", "pre_cells", "post_cells"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
-        if min(self.encoder_cells, self.decoder_cells, self.flows) < 0 or (self.decoder_channels or 1) < 1:
-            raise ValueError("encoder_cells, decoder_cells and flows should be at least 0, decoder_channels at least 1")
+        within(
+            self, channels=(1, WIDEST), latent=(1, WIDEST), decoder_channels=(1, WIDEST), scales=(1, 16), blocks=(1, 16)
+        )
+        within(self, groups=(1, 256), min_groups=(1, 256), pre_cells=(1, 64), post_cells=(1, 64))
+        within(self, encoder_cells=(0, 64), decoder_cells=(0, 64), flows=(0, 64))
+        cells = sum(self.groups_per_scale) * (self.encoder_cells + self.decoder_cells + 2 * self.flows)
+        if (cells := cells + self.blocks * (self.pre_cells + self.post_cells)) > MOST_CELLS:
+            raise ValueError(f"scales, groups and cells make {cells} cells, which should be at most {MOST_CELLS}")
         if unknown := set(self.ops) - set(PLACES):
             raise ValueError(f"ops = {sorted(unknown)} should be of {', '.join(PLACES)}")
         for place, names in self.ops.items():

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.objective import Loss, Objective, vector
+from vaebench.core.tables import COUNT, within
 from vaebench.distributions import noise
 
 
@@ -23,8 +24,7 @@ class Options:
     leaky: float = 0.2
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth) < 1:
-            raise ValueError(f"width = {self.width} and depth = {self.depth} should be at least 1")
+        within(self, width=(1, COUNT), depth=(1, 100))
 
 
 def permuted(z: Tensor, uniform: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.objective import Loss, Objective
+from vaebench.core.tables import within
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,7 @@ class Options:
     samples: int = 50
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples = {self.samples} should be at least 1")
+        within(self, samples=(1, 100_000))
 
 
 @final
