@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vaebench.core import files
 from vaebench.core import registry as plugins
-from vaebench.core.data import Dataset, GroundTruth, Source, Space, Split, fingerprint
+from vaebench.core.data import Dataset, GroundTruth, Source, Space, Split, Subsampled, fingerprint
 from vaebench.core.metric import Checkpoint, Metric, Stage, Trajectory, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions import noise
@@ -31,11 +31,15 @@ from vaebench.metrics.shared import inception
 from vaebench.metrics.shared.passes import PriorSample
 from vaebench.models import card as cards
 from vaebench.models import loading
+from vaebench.models.adapters import points
 from vaebench.models.adapters.flat import Flat, Options
+from vaebench.models.adapters.points import Points
 
 CPU = torch.device("cpu")
 WHOLE = Settings(CPU, in_flight=1)
 SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run takes about a second
+    "cloud-reconstruction": {"assigned": 8},
+    "cloud-samples": {"clouds": 20},
     "disentanglement": {"points": 300, "test_points": 200, "mixture": 300, "draws": 200, "dci_points": 60, "trees": 2,
                         "votes": 50, "test_votes": 30, "vote_size": 8, "centres": 2, "local_points": 100},
     "fd-domain": {"samples": 40, "candidates": 200, "repeats": 2},
@@ -46,9 +50,17 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "regret": {"images": 6, "samples": 10, "steps": 2, "resamples": 20},
     "tracin": {"samples": 2, "queries": 12, "top": 3},
 }  # fmt: skip
-DECODING = {"fd-domain", "fid", "gallery", "likelihood", "pocket-leak", "reconstruction", "regret", "tracin"}
+DECODING = {
+    "cloud-reconstruction", "cloud-samples", "fd-domain", "fid", "gallery", "likelihood", "pocket-leak",
+    "reconstruction", "regret", "tracin",
+}  # fmt: skip
 TRIED = ("fd-domain", "likelihood", "probe")  # of draws of the prior, of posterior draws, of embeddings and labels
-LOOKING = {"fd-domain", "fid", "gallery"}  # at samples of the prior; laws find out for themselves which metrics do
+LOOKING = {
+    "cloud-samples",
+    "fd-domain",
+    "fid",
+    "gallery",
+}  # at samples of the prior; laws find out for themselves which metrics do
 
 
 class Outcome(NamedTuple):
@@ -192,10 +204,25 @@ def _random() -> LatentVariableModel:
         return Flat(_rendered().space, Options(3, (8,), "gaussian", prior="coupling")).eval()
 
 
+@cache
+def _clouds() -> Dataset:
+    """Clouds of 16 of 24 points."""
+    x = torch.rand(40, 24, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    splits = {name: Split(name, part, None, Subsampled(16)) for name, part in (("train", x[:20]), ("test", x[20:]))}
+    return Dataset("clouds", Space((16, 3), None, "density"), splits, fingerprint(splits))
+
+
+def _mixture() -> LatentVariableModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Points(_clouds().space, points.Options(3, (8,), (8,), components=4)).eval()
+
+
 def _places() -> Iterator[tuple[Dataset, Callable[[], LatentVariableModel]]]:
     for name in ("digits", "two-moons"):
         yield _few(name), partial(_zoo, "dpvae", _few(name))
     yield _rendered(), _random
+    yield _clouds(), _mixture
 
 
 @cache
