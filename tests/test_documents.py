@@ -18,7 +18,6 @@ from vaebench.core import checks
 from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset
 from vaebench.core.errors import DataError
-from vaebench.evaluation import run as metric_run
 from vaebench.models import card
 from vaebench.models.oracles import oracles
 from vaebench.training import loop as training
@@ -127,24 +126,14 @@ def test_the_dataset_example_keeps_its_promises(tmp_path: Path) -> None:
 
 def test_the_metric_example_keeps_its_promises_and_measures(tmp_path: Path) -> None:
     from vaebench.evaluation import runner
-
-    class Silent:
-        def start(self, metric: str, blocks: int) -> None: ...
-        def advance(self, blocks: int) -> None: ...
-        def failed(self, metric: str, error: Exception) -> None:
-            raise error
-
-        def warn(self, text: str) -> None: ...
+    from vaebench.evaluation.entry import of_model
+    from vaebench.evaluation.run import Settings, Silent
 
     metric = example("Add a metric", tmp_path).plugin["standard"]
     assert all(check.passed for check in checks.check_metric(metric))
     oracle = oracles(count=20)[0]
-    subject = metric_run.Subject("oracle", oracle.model, "a" * 64, "b" * 64)
-    settings = metric_run.Settings(torch.device("cpu"), torch.float32)
-    found = runner.evaluate(
-        subject, oracle.dataset, {"offset": metric}, seed=0, settings=settings, journal=None, progress=Silent()
-    )
-    ((row,),) = found
+    entry = of_model(oracle.model, oracle.dataset, "oracle")
+    ((row,),) = runner.measure(entry, {"offset": metric}, Settings(), progress=Silent())
     exact = oracle.model.embed(oracle.dataset.split("test").x).norm(dim=1).mean()
     assert row.value == pytest.approx(float(exact.detach()), rel=1e-5)
 
@@ -170,3 +159,15 @@ def test_the_objective_example_trains(tmp_path: Path, monkeypatch: pytest.Monkey
     made = card.Card("tiny", "digits", "", "flat", table, objective, card.Recipe(epochs=1))
     trained = training.train(made, digits(), tmp_path, device=torch.device("cpu"), report=lambda *_: None)
     assert trained.objective == objective
+
+
+def test_readmes_lines_of_python_do_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = re.search(r"```python\n(import vaebench\n.*?)```", README, re.S)
+    assert block is not None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example.py").write_text(block[1], encoding="utf-8")
+    results = runpy.run_path(str(tmp_path / "example.py"))["results"]
+    told = re.search(r'results\["nll"\]  # (.*)', block[1])
+    assert told is not None
+    assert repr(results["nll"]) == told[1]
+    assert (tmp_path / "leaderboards" / "digits" / "dpvae.parquet").is_file()

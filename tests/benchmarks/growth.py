@@ -23,8 +23,8 @@ import torch
 
 from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.metric import Metric
-from vaebench.evaluation.precision import Unheard
-from vaebench.evaluation.run import MetricRun, Settings, Subject
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.functional.aggregate import log_mixture_density
 from vaebench.metrics.latent_gap import LatentGap
 from vaebench.metrics.likelihood import Likelihood
@@ -59,10 +59,8 @@ def measured(metric: Metric, size: Size) -> Callable[[], object]:
     model = Flat(space, Options(size.latent, (HIDDEN,), "bernoulli")).eval()
     x = (torch.rand(size.examples, *space.shape) < 0.3).to(torch.uint8)
     dataset = Dataset("random", space, {name: Split(name, x) for name in ("train", "test")}, "random")
-    subject, settings = Subject("mlp", model, "", ""), Settings(torch.device("cpu"))
-    return lambda: list(
-        metric.measure(model, dataset, MetricRun(subject, dataset, "any", metric, 0, settings, None, Unheard()))
-    )
+    entry = of_model(model, dataset, "mlp")
+    return lambda: list(metric.measure(model, dataset, MetricRun(entry, "any", metric, Settings(), Silent())))
 
 
 def likelihood(size: Size) -> Work:

@@ -25,6 +25,7 @@ from vaebench.core.data import Dataset, Split
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation import run as metric_run
+from vaebench.evaluation.entry import of_model
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.likelihood import Likelihood, score
 from vaebench.models.card import Card, Recipe
@@ -69,15 +70,6 @@ def twin(model: LatentVariableModel) -> VAE:
     return peer
 
 
-class Silent:
-    """A `runner.Progress` that says nothing."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 def seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
@@ -100,10 +92,9 @@ def main() -> None:
     with keyed(0, torch.arange(chosen.images)):
         x = dataset.split("test").take(torch.arange(chosen.images) * (10_000 // chosen.images)).x
     results: dict[str, torch.Tensor] = {}
-    settings = metric_run.Settings(torch.device("cpu"))
 
     def ours() -> None:
-        run = metric_run.MetricRun(subject, part, "likelihood", metric, 0, settings, None, Silent())
+        run = metric_run.MetricRun(entry, "likelihood", metric, metric_run.Settings(), metric_run.Silent())
         function = partial(score, model=model, samples=chosen.samples, rows=run.rows(model))
         split, batch = part.split("test"), max(1, run.rows(model) // chosen.samples)
         results["vaebench"] = run.map(function, split, batch=batch)["nll"]
@@ -120,7 +111,7 @@ def main() -> None:
 
     metric = Likelihood(samples=chosen.samples, repeats=1)
     part = Dataset("mnist", dataset.space, {"test": Split("test", x)}, dataset.fingerprint)
-    subject = metric_run.Subject("mlp", model, "", "")
+    entry = of_model(model, part, "mlp")
     quiet = torch.no_grad()
     functions = {"vaebench": ours, "pythae": theirs, "pythae, no_grad": quiet(theirs), "product": quiet(product)}
     times: dict[str, list[float]] = {name: [] for name in functions}

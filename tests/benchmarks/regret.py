@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset
 from vaebench.evaluation import run as metric_run
+from vaebench.evaluation.entry import of_model
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.regret import Regret, regrets
 from vaebench.models import card as cards
@@ -69,15 +70,6 @@ def plain_regret(model: LikelihoodRegret, x: Tensor) -> tuple[float, float]:
     return before, plain_nll(encoder, decoder, x)
 
 
-class Silent:
-    """A `runner.Progress` that says nothing."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 def seconds(function: Callable[[], object]) -> tuple[float, float]:
     """Of the wall, of the processor."""
     start = time.perf_counter(), time.process_time()
@@ -100,13 +92,13 @@ def main() -> None:
     part = dataset.split("test").part(torch.arange(chosen.images), f"first {chosen.images}")
     one = Dataset(dataset.name, dataset.space, {"test": part}, dataset.fingerprint)
     metric, results = Regret(images=chosen.images), dict[str, dict[str, Tensor]]()
-    subject, settings = metric_run.Subject(card.name, model, "", ""), metric_run.Settings(torch.device("cpu"))
+    entry = of_model(model, one, card.name)
     metric_run.BLOCK = math.ceil(
         chosen.images / chosen.threads
     )  # a block for each thread, as in a run over many images
 
     def ours() -> None:
-        run = metric_run.MetricRun(subject, one, "regret", metric, 0, settings, None, Silent())
+        run = metric_run.MetricRun(entry, "regret", metric, metric_run.Settings(), metric_run.Silent())
         rows = run.rows(model)
         function = partial(regrets, model=model, own=0, metric=metric, rows=rows)
         results["vaebench"] = run.map(function, part, batch=rows)

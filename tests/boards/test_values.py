@@ -140,8 +140,8 @@ def test_paired_laws() -> None:
     one, other = paired(NLL, b), paired(b, NLL)
     assert one.difference == pytest.approx(-other.difference)
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
-    assert (one.comparison("lower"), other.verdict("lower")) == ("better", "worse")
-    assert (one.comparison("higher"), other.verdict("higher")) == ("worse", "better")
+    assert (one.comparison("lower"), other.comparison("lower")) == ("better", "worse")
+    assert (one.comparison("higher"), other.comparison("higher")) == ("worse", "better")
     assert paired(NLL, NLL).comparison("lower") == "not separable"
     assert paired(NLL, NLL + 1).comparison("lower") == "better"  # no noise at all
     for wrong in (NLL[:1], NLL[:2]):

@@ -37,7 +37,7 @@ MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "neither": (("run",), ["--model NAME", "--card FILE.toml"]),
     "both": (("run", "--model", "vae", "--card", "x.toml"), ["give one of --model NAME", "--card FILE.toml"]),
     "seed": (("run", "--seed", "-1"), ["--seed", "-1"]),
-    "batch size": (("run", "--batch-size", "0"), ["--batch-size", "0"]),
+    "draws at once": (("run", "--max-draws", "0"), ["--max-draws", "0"]),
     "in flight": (("run", "--in-flight", "x"), ["--in-flight", "'x'"]),
     "dtype": (("run", "--dtype", "float16"), ["--dtype", "'float16'", "'float32'"]),
     "option": (("run", "--modle", "vae"), ["No such option", "--modle", "--model"]),

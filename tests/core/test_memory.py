@@ -16,7 +16,8 @@ from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.metric import Metric
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation import runner
-from vaebench.evaluation.run import Settings, Subject
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import Settings
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.models.adapters.flat import Flat, Options
 
@@ -34,6 +35,7 @@ class Log:
     def start(self, metric: str, blocks: int) -> None: ...
     def advance(self, blocks: int) -> None: ...
     def failed(self, metric: str, error: Exception) -> None: ...
+    def fetch(self, done: int, total: int | None, name: str) -> None: ...
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
@@ -43,10 +45,8 @@ def evaluate(metric: Metric, settings: Settings, log: Log) -> dict[str, Row]:
     dataset = Dataset("small", Space((1, 4, 4), 5, "pmf"), {"test": Split("test", x)}, "any")
     torch.manual_seed(0)
     model = Flat(dataset.space, Options(latent=2, hidden=(8,), likelihood="categorical"))
-    subject = Subject("small", model, "a", "b")
-    (rows,) = runner.evaluate(
-        subject, dataset, {"likelihood": metric}, seed=0, settings=settings, journal=None, progress=log
-    )
+    entry = of_model(model, dataset, "small")
+    (rows,) = runner.measure(entry, {"likelihood": metric}, settings, progress=log)
     return {row.column: row for row in rows}
 
 
@@ -66,7 +66,7 @@ def test_an_allocation_that_fails_changes_no_number(
 ) -> None:
     monkeypatch.setattr(metric_run, "BLOCK", 8)
     metric, real, sizes, log = Likelihood(samples=20), Flat.draw, list[int](), Log()
-    wanted = evaluate(metric, Settings(CPU, rows=160), Log())
+    wanted = evaluate(metric, Settings(CPU, max_draws=160), Log())
 
     def limited(self: Flat, x: Tensor, samples: int) -> object:
         if len(x) * samples > most:
@@ -75,7 +75,7 @@ def test_an_allocation_that_fails_changes_no_number(
         return real(self, x, samples)
 
     monkeypatch.setattr(Flat, "draw", limited)
-    found = evaluate(metric, Settings(CPU, rows=160, in_flight=in_flight), log)
+    found = evaluate(metric, Settings(CPU, max_draws=160, in_flight=in_flight), log)
     assert {row.status for row in found.values()} == {"ok"}
     for column, row in found.items():
         assert row.value == pytest.approx(wanted[column].value, rel=1e-6)
@@ -93,7 +93,7 @@ def test_what_cannot_be_halved_fails_with_its_own_error(monkeypatch: pytest.Monk
 
         monkeypatch.setattr(Flat, "draw", never)
         log = Log()
-        rows = evaluate(Likelihood(samples=20), Settings(CPU, rows=16), log)
+        rows = evaluate(Likelihood(samples=20), Settings(CPU, max_draws=16), log)
         assert {row.status for row in rows.values()} == {"failed"}
         assert says in str(rows["nll"].reason)
         assert log.warnings == []

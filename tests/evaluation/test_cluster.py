@@ -34,7 +34,7 @@ from vaebench.evaluation import cluster, provenance
 from vaebench.evaluation import executor as execution
 from vaebench.evaluation.executor import Pass, Values
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import Settings
+from vaebench.evaluation.run import dtype_of
 
 Invoke = Callable[..., Result]
 CPU = torch.device("cpu")
@@ -149,7 +149,7 @@ def _refused(address: str) -> str:
 
 
 def _pass(function: Callable[..., Values], seed: int = 0, batch: int = 10) -> Pass:
-    return Pass(function, SPLIT, seed, batch, None, 1, CPU, Settings(CPU).dtype_of)
+    return Pass(function, SPLIT, seed, batch, None, 1, CPU, partial(dtype_of, dtype=torch.float32, spliced=False))
 
 
 def _computed(executor: execution.Executor, work: Pass, blocks: list[range] = BLOCKS) -> dict[range, torch.Tensor]:

@@ -17,8 +17,9 @@ from vaebench.core.metric import Column, Measurement, Metric, Run, Stage
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.evaluation import runner
+from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import MetricRun, Settings, Subject
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.models.adapters.flat import Flat, Options
 
 CPU = torch.device("cpu")
@@ -108,26 +109,20 @@ def data(seed: int = 0, name: str = "test") -> Dataset:
     return Dataset("small", SPACE, splits, fingerprint(splits))
 
 
+def entry(model: LatentVariableModel, dataset: Dataset | None = None) -> Entry:
+    """An entry that says the same of architecture and weights, whatever the model is."""
+    return Entry("m", dataset or data(), lambda: model, "a" * 64, "b" * 64)
+
+
 def value(make: Callable[[Any], Any], by: Any, journal: Journal | None, dataset: Dataset | None = None) -> Row:
     """The plug-in's row, by a run that says the same of model, weights and metric whatever it is given."""
     model = Flat(SPACE, Options(latent=2, hidden=(4,), likelihood="categorical"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Plugin, "make", staticmethod(make), raising=False)
         patch.setitem(globals(), "given", by)
-        ((row,),) = runner.evaluate(
-            Subject("m", model, "a" * 64, "b" * 64), dataset or data(), {"plugin": Plugin()}, seed=0,
-            settings=Settings(CPU, in_flight=1), journal=journal, progress=Silent(),
-        )  # fmt: skip
+        settings = Settings(CPU, in_flight=1, journal=journal)
+        ((row,),) = runner.measure(entry(model, dataset), {"plugin": Plugin()}, settings, progress=Silent())
     return row
-
-
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 def _global(by: Tensor) -> Callable[..., dict[str, Tensor]]:
@@ -214,7 +209,7 @@ def test_a_split_is_told_by_its_examples_in_their_order_and_not_by_its_name(tmp_
 def per_example(dataset: Dataset, journal: Journal) -> Tensor:
     """What a pass gives for each example."""
     model = Flat(SPACE, Options(latent=2, hidden=(4,), likelihood="categorical"))
-    run = MetricRun(Subject("m", model, "", ""), dataset, "m", Plugin(), 0, Settings(CPU), journal, Silent())
+    run = MetricRun(entry(model, dataset), "m", Plugin(), Settings(CPU, journal=journal), Silent())
     return run.map(partial(scaled, by=0.0), dataset.split("test"))["v"]
 
 
@@ -227,8 +222,7 @@ def noisy(batch: Batch, seed: int) -> dict[str, Tensor]:
 def test_two_passes_of_one_function_have_noise_and_blocks_of_their_own(tmp_path: Path) -> None:
     def passes() -> list[Tensor]:
         model = Flat(SPACE, Options(latent=2, hidden=(4,), likelihood="categorical"))
-        subject = Subject("m", model, "", "")
-        run = MetricRun(subject, data(), "m", Plugin(), 0, Settings(CPU), Journal(tmp_path), Silent())
+        run = MetricRun(entry(model), "m", Plugin(), Settings(CPU, journal=Journal(tmp_path)), Silent())
         split = data().split("test")
         return [run.map(noisy, split, stream=stream)["v"] for stream in (None, None, "another")]
 
@@ -241,7 +235,7 @@ def test_two_passes_of_one_function_have_noise_and_blocks_of_their_own(tmp_path:
 def test_noise_is_what_it_was() -> None:
     """The seeds that every row of the boards was drawn with: metric, name of the split, number of the pass."""
     model = Flat(SPACE, Options(latent=2, hidden=(4,), likelihood="categorical"))
-    run = MetricRun(Subject("m", model, "", ""), data(), "likelihood", Plugin(), 0, Settings(CPU), None, Silent())
+    run = MetricRun(entry(model), "likelihood", Plugin(), Settings(CPU), Silent())
     found = [run.map(seeded, data().split("test"))["seed"][0].item() for _ in range(2)]
     assert found == SEEDS
 
@@ -275,8 +269,7 @@ def test_a_stage_is_told_by_where_it_is_defined_and_by_the_model(tmp_path: Path)
             model = Flat(SPACE, Options(latent=2, hidden=(4,), likelihood="categorical"))
         for parameter in model.parameters():
             parameter.data.mul_(scale)
-        subject = Subject("m", model, "a" * 64, "b" * 64)
-        run = MetricRun(subject, data(), "m", Plugin(), 0, Settings(CPU), Journal(tmp_path), Silent())
+        run = MetricRun(entry(model), "m", Plugin(), Settings(CPU, journal=Journal(tmp_path)), Silent())
         return run.shared(stage, data().split("test"))["mean"]
 
     assert shared(passes.Posterior(), 1.0).shape == (30, 2)

@@ -22,10 +22,11 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation import precision, runner
 from vaebench.evaluation import run as metric_run
+from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.executor import Pass, Values
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.precision import Unheard, effects
-from vaebench.evaluation.run import Settings, Subject
+from vaebench.evaluation.precision import effects
+from vaebench.evaluation.run import Settings, Silent
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.likelihood import Likelihood
@@ -54,10 +55,8 @@ def dataset() -> Dataset:
 
 
 def evaluate(metric: Metric, journal: Journal | None = None, dtype: torch.dtype = HALF) -> dict[str, Row]:
-    (rows,) = runner.evaluate(
-        Subject("small", model(), "a", "b"), dataset(), {"m": metric}, seed=0, settings=Settings(CPU, dtype),
-        journal=journal, progress=Unheard(),
-    )  # fmt: skip
+    entry, settings = of_model(model(), dataset(), "small"), Settings(CPU, dtype, journal=journal)
+    (rows,) = runner.measure(entry, {"m": metric}, settings, progress=Silent())
     return {row.column: row for row in rows}
 
 

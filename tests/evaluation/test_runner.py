@@ -21,8 +21,9 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation import runner
+from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import Settings, Subject
+from vaebench.evaluation.run import Settings
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.models.adapters.flat import Flat, Options
 
@@ -51,6 +52,8 @@ class Log:
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
+    def fetch(self, done: int, total: int | None, name: str) -> None: ...
+
 
 def _dataset(binarise: bool = False, seed: int = 0) -> Dataset:
     generator = torch.Generator().manual_seed(seed)
@@ -60,18 +63,16 @@ def _dataset(binarise: bool = False, seed: int = 0) -> Dataset:
     return Dataset("small", space, splits, fingerprint(splits))
 
 
-def _subject(
-    dataset: Dataset, seed: int = 0, likelihood: Literal["bernoulli", "categorical"] = "categorical"
-) -> Subject:
+def _entry(dataset: Dataset, seed: int = 0, likelihood: Literal["bernoulli", "categorical"] = "categorical") -> Entry:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Flat(dataset.space, Options(latent=2, hidden=(8,), likelihood=likelihood))
-    return Subject("small", model, f"{seed:064}", f"{seed + 1:064}")
+    return Entry("small", dataset, lambda: model, f"{seed:064}", f"{seed + 1:064}")
 
 
 def _run(
     dataset: Dataset | None = None,
-    subject: Subject | None = None,
+    entry: Entry | None = None,
     metric: Metric | None = None,
     seed: int = 0,
     settings: Settings | None = None,
@@ -79,16 +80,9 @@ def _run(
     log: Log | None = None,
     name: str = "likelihood",
 ) -> dict[str, Row]:
-    dataset = dataset or _dataset()
-    (rows,) = runner.evaluate(
-        subject or _subject(dataset),
-        dataset,
-        {name: metric or Likelihood(samples=20)},
-        seed=seed,
-        settings=settings or Settings(CPU),
-        journal=journal,
-        progress=log or Log(),
-    )
+    entry = entry or _entry(dataset or _dataset())
+    settings = dataclasses.replace(settings or Settings(CPU), seed=seed, journal=journal)
+    (rows,) = runner.measure(entry, {name: metric or Likelihood(samples=20)}, settings, progress=log or Log())
     return {row.column: row for row in rows}
 
 
@@ -114,7 +108,7 @@ def test_values_do_not_depend_on_the_block(block: int, binarise: bool, monkeypat
 @pytest.mark.parametrize("rows", [3, 20, 64, 10**6])
 def test_values_do_not_depend_on_how_much_is_decoded_at_once(rows: int, binarise: bool) -> None:
     wanted = _run(_dataset(binarise))
-    _near(_run(_dataset(binarise), settings=Settings(CPU, rows=rows)), wanted)
+    _near(_run(_dataset(binarise), settings=Settings(CPU, max_draws=rows)), wanted)
 
 
 @pytest.mark.parametrize("in_flight", [2, 5])
@@ -192,7 +186,7 @@ def test_comparability_says_what_must_be_equal(
     binarise: bool, likelihood: Literal["bernoulli", "categorical"], says: dict[str, object]
 ) -> None:
     dataset = _dataset(binarise)
-    rows = _run(dataset, _subject(dataset, likelihood=likelihood), Likelihood(samples=7, repeats=2))
+    rows = _run(dataset, _entry(dataset, likelihood=likelihood), Likelihood(samples=7, repeats=2))
     found = json.loads(rows["nll"].comparability)
     wanted = {"samples": 7, "repeats": 2, "split": "test", "measure": "pmf", **says}
     assert found == wanted
@@ -250,12 +244,12 @@ def test_only_lost_or_damaged_blocks_are_computed_again(journal: Journal, calls:
 
 
 def _other_weights() -> dict[str, object]:
-    return {"subject": dataclasses.replace(_subject(_dataset()), weights_sha256="f" * 64)}
+    return {"entry": dataclasses.replace(_entry(_dataset()), weights_sha256="f" * 64)}
 
 
 CHANGES: dict[str, Callable[[], dict[str, object]]] = {
     "weights": _other_weights,
-    "architecture": lambda: {"subject": dataclasses.replace(_subject(_dataset()), architecture="f" * 64)},
+    "architecture": lambda: {"entry": dataclasses.replace(_entry(_dataset()), architecture="f" * 64)},
     "data": lambda: {"dataset": _dataset(seed=1)},
     "parameter": lambda: {"metric": Likelihood(samples=21)},
     "unused parameter": lambda: {"metric": Likelihood(samples=20, repeats=4)},
@@ -272,7 +266,7 @@ def test_a_changed_input_never_meets_a_stale_block(change: str, journal: Journal
     assert len(calls) == 4
 
 
-@pytest.mark.parametrize("settings", [Settings(CPU, rows=5), Settings(CPU, in_flight=2)])
+@pytest.mark.parametrize("settings", [Settings(CPU, max_draws=5), Settings(CPU, in_flight=2)])
 def test_how_to_run_meets_the_same_blocks(settings: Settings, journal: Journal, calls: list[int]) -> None:
     first = _run(journal=journal)
     assert _values(_run(journal=journal, settings=settings)) == _values(first)
@@ -337,9 +331,7 @@ def test_a_metric_that_fails_costs_its_own_rows_only(fault: str) -> None:
     found, says = FAILURES[fault]
     log, dataset = Log(), _dataset()
     metrics = {"bad": Planted(found=(found,)), "twice": Planted(found=(ONE, ONE)), "good": Planted(found=(ONE,))}
-    bad, twice, good = runner.evaluate(
-        _subject(dataset), dataset, metrics, seed=0, settings=Settings(CPU), journal=None, progress=log
-    )
+    bad, twice, good = runner.measure(_entry(dataset), metrics, Settings(CPU), progress=log)
     assert [(row.column, row.status, row.value, row.n) for row in bad] == [
         ("one", "failed", None, None),
         ("two", "failed", None, None),

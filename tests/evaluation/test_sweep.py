@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import Result
 
 from vaebench.boards import store as board
@@ -18,7 +17,7 @@ from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset, Source
 from vaebench.core.registry import load_dataset
 from vaebench.evaluation import sweep
-from vaebench.evaluation.board_run import Pair, Terms
+from vaebench.evaluation.entry import Entry, of_card
 from vaebench.evaluation.journal import Journal
 from vaebench.evaluation.run import Settings, parameters
 from vaebench.metrics.likelihood import Likelihood
@@ -64,7 +63,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "no dataset": (("--model", "vae", "--model", "dpvae"), ["needs --dataset"]),
     "weights of many": (
         ("--model", "dp*,vae", "--dataset", "digits", "--checkpoint", "x.safetensors"),
-        ["--checkpoint", "are of one model, and 2 are asked for"],
+        ["--weights", "are of one model, and 2 are asked for"],
     ),
     "card for many": (("--card", "x.toml", "--dataset", "digits", "--dataset", "mnist"), ["--card x.toml", "one"]),
 }
@@ -82,17 +81,17 @@ def digits() -> Dataset:
     return load_dataset("digits", None)
 
 
-def _pair(name: str, dataset: Dataset) -> Pair:
+def _entry(name: str, dataset: Dataset) -> Entry:
     card = cards.find(name, "digits")
-    return Pair(card, card.weights_path(), dataset)
+    return of_card(card, card.weights_path(), dataset)
 
 
-def _row(pair: Pair, measured: Likelihood, /, **changes: Any) -> Row:
+def _row(entry: Entry, measured: Likelihood, /, **changes: Any) -> Row:
     (known, *_) = board.read(files.shipped_boards(), "digits")
     about = {
-        "model": pair.card.name,
-        "weights_sha256": files.sha256(pair.weights),
-        "data_fingerprint": pair.dataset.fingerprint,
+        "model": entry.name,
+        "weights_sha256": entry.weights_sha256,
+        "data_fingerprint": entry.dataset.fingerprint,
         "metric": "likelihood",
         "metric_version": measured.version,
         "parameters": parameters(measured),
@@ -106,7 +105,7 @@ def _row(pair: Pair, measured: Likelihood, /, **changes: Any) -> Row:
     return dataclasses.replace(known, **{**about, **changes})
 
 
-TERMS = Terms(3, Settings(torch.device("cpu")), None, Path("data"))
+SETTINGS = Settings(seed=3)
 OTHERS: list[dict[str, Any]] = [
     {"model": "dpvae"},
     {"weights_sha256": "0" * 64},
@@ -123,32 +122,32 @@ OTHERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", OTHERS, ids=str)
 def test_a_metric_is_missing_unless_a_row_agrees_in_everything(changes: dict[str, Any], digits: Dataset) -> None:
-    pair, metric = _pair("vae", digits), Likelihood(samples=2)
-    row, other = _row(pair, metric), _row(pair, metric, **changes)
+    entry, metric = _entry("vae", digits), Likelihood(samples=2)
+    row, other = _row(entry, metric), _row(entry, metric, **changes)
     chosen = {"likelihood": metric, "more": Likelihood(samples=9)}
-    assert sweep.missing(pair, chosen, TERMS, [other]) == chosen
-    assert sweep.missing(pair, chosen, TERMS, [other, row]) == {"more": chosen["more"]}
+    assert sweep.missing(entry, chosen, SETTINGS, [other]) == chosen
+    assert sweep.missing(entry, chosen, SETTINGS, [other, row]) == {"more": chosen["more"]}
 
 
 def test_the_longest_are_first_by_their_rows_or_else_by_weights_and_examples(digits: Dataset) -> None:
     metric = Likelihood(samples=2)
-    pairs = {name: _pair(name, digits) for name in ("vae", "iwae", "nvae", "jl1-vae")}
-    assert len({pairs[name].weights.stat().st_size for name in ("vae", "iwae", "jl1-vae")}) == 1
-    jobs = {name: sweep.Job(pair, {"likelihood": metric}) for name, pair in pairs.items()}
-    size = {name: pair.weights.stat().st_size for name, pair in pairs.items()}
+    entries = {name: _entry(name, digits) for name in ("vae", "iwae", "nvae", "jl1-vae")}
+    size = {name: entry.weights.stat().st_size for name, entry in entries.items() if entry.weights is not None}
+    assert len({size[name] for name in ("vae", "iwae", "jl1-vae")}) == 1
+    jobs: dict[str, sweep.Job] = {name: (entry, {"likelihood": metric}) for name, entry in entries.items()}
 
     def order(rows: list[Row]) -> list[str]:
-        return [job.pair.card.name for job in sweep.longest_first(list(jobs.values()), rows)]
+        return [entry.name for entry, _ in sweep.longest_first(list(jobs.values()), rows)]
 
     assert order([])[0] == "nvae"  # by far the most weights
     took = {"vae": 1.0, "iwae": 5.0}
-    rows = [_row(pairs[name], metric, seconds=seconds) for name, seconds in took.items()]
-    rows.append(_row(pairs["vae"], metric, seconds=0.1))  # from the journal: what it took before counts
+    rows = [_row(entries[name], metric, seconds=seconds) for name, seconds in took.items()]
+    rows.append(_row(entries["vae"], metric, seconds=0.1))  # from the journal: what it took before counts
     assert size["nvae"] > 5 * size["vae"] / 3
     assert order(rows) == ["nvae", "iwae", "jl1-vae", "vae"]  # jl1-vae at the mean rate of the others: 3 s
-    other = _row(pairs["jl1-vae"], Likelihood(samples=99), seconds=1e9)  # another amount of work says nothing
+    other = _row(entries["jl1-vae"], Likelihood(samples=99), seconds=1e9)  # another amount of work says nothing
     assert order([*rows, other]) == order(rows)
-    jobs["jl1-vae"] = sweep.Job(pairs["jl1-vae"], {"likelihood": Likelihood(split="train", samples=2)})
+    jobs["jl1-vae"] = (entries["jl1-vae"], {"likelihood": Likelihood(split="train", samples=2)})
     assert order([])[0] == "jl1-vae"  # four times the examples
 
 

@@ -13,20 +13,12 @@ from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset, Source
 from vaebench.core.metric import Measurement, Metric
 from vaebench.core.model import LatentVariableModel
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.models import card as cards
 from vaebench.models import loading
 
 Measure = Callable[..., dict[str, Measurement]]
-
-
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 @pytest.fixture
@@ -40,9 +32,11 @@ def measure(kept: dict[str, bytes]) -> Measure:
     """`measure(metric, model, dataset, seed=0)`: the measurements by column."""
 
     def run(metric: Metric, model: LatentVariableModel, dataset: Dataset, seed: int = 0) -> dict[str, Measurement]:
-        around = Surroundings(NoResources(), lambda _, name, content: kept.update({name: content}), {})
-        subject, settings = Subject("model", model.eval(), "", ""), Settings(torch.device("cpu"))
-        made = MetricRun(subject, dataset, "metric", metric, seed, settings, None, Silent(), around)
+        def keep(_: str, name: str, content: bytes) -> None:
+            kept[name] = content
+
+        entry = of_model(model.eval(), dataset, "model")
+        made = MetricRun(entry, "metric", metric, Settings(seed=seed), Silent(), keep=keep)
         return {found.column: found for found in metric.measure(model, dataset, made)}
 
     return run

@@ -15,7 +15,8 @@ from vaebench.core.metric import Measurement
 from vaebench.core.model import FactoredModel, LatentDistribution, Latents, LatentVariableModel
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Gaussian, Likelihood
-from vaebench.evaluation.run import MetricRun, Settings, Subject
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.functional.factors import uniform_factors
 from vaebench.metrics import disentanglement
 from vaebench.metrics.disentanglement import Disentanglement, plugin
@@ -102,19 +103,13 @@ def test_a_code_of_one_factor_alone_has_no_gap_for_the_others(measure: Measure) 
 
 
 def test_no_cut_of_the_work_changes_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silent:
-        def start(self, metric: str, blocks: int) -> None: ...
-        def advance(self, blocks: int) -> None: ...
-        def failed(self, metric: str, error: Exception) -> None: ...
-        def warn(self, text: str) -> None: ...
-
     model = Known(MIXED).eval()
     before = model.matrix.detach().clone()
     found = []
     for images, in_flight in ((256, 1), (256, 3), (37, 1)):
         monkeypatch.setattr(disentanglement, "IMAGES", images)
         settings = Settings(torch.device("cpu"), in_flight=in_flight)
-        run = MetricRun(Subject("m", model, "", ""), dataset(), "metric", SMALL, 0, settings, None, Silent())
+        run = MetricRun(of_model(model, dataset(), "m"), "metric", SMALL, settings, Silent())
         found.append({m.column: m for m in SMALL.measure(model, dataset(), run)})
     assert found[0] == found[1]
     for name, one in found[0].items():

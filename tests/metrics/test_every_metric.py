@@ -23,9 +23,10 @@ from vaebench.core.metric import Checkpoint, Metric, Stage, Trajectory, Unavaila
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions import noise
 from vaebench.evaluation import runner
+from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.resources import Folder
-from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.functional.factors import uniform_factors
 from vaebench.metrics.shared import inception
 from vaebench.metrics.shared.passes import PriorSample
@@ -93,25 +94,33 @@ class Case:
         settings: Settings = WHOLE,
         journal: Journal | None = None,
     ) -> Outcome:
-        here = Here(self, Folder(Path(), self.dataset, settings.device, torch.float32, str(self.weights)))
-        kept, seeds = dict[str, bytes](), set[int]()
-        around = Surroundings(here, lambda _, name, content: kept.update({name: content}), {})
+        settings = dataclasses.replace(settings, seed=seed, journal=journal, inception=str(self.weights))
+        entry, kept, seeds, stages = (
+            of_model(model, self.dataset, "dpvae"),
+            dict[str, bytes](),
+            set[int](),
+            set[Stage](),
+        )
+
+        def keep(_: str, name: str, content: bytes) -> None:
+            kept[name] = content
+
         with pytest.MonkeyPatch.context() as patch:
-            _watch(patch, seeds)
+            _watch(patch, seeds, stages)
             patch.setattr(inception, "load", partial(inception.load, layer="64"))
-            (rows,) = runner.evaluate(
-                Subject("dpvae", model, "a" * 64, "b" * 64), self.dataset, {self.name: self.metric}, seed=seed,
-                settings=settings, journal=journal, progress=Silent(), surroundings=around,
+            (rows,) = runner.measure(
+                entry, {self.name: self.metric}, settings, progress=Silent(), keep=keep,
+                resources=Here(self, LocalResources(entry, settings)),
             )  # fmt: skip
         values = {row.column: (row.value, row.stderr, row.n, row.curve) for row in rows}
         status, reasons = "/".join(sorted({row.status for row in rows})), {row.reason for row in rows}
         reason = reasons.pop() if len(reasons) == 1 else "of each column"
         pictures = {name: content for name, content in kept.items() if name.endswith(".png")}
-        return Outcome(status, reason, values, pictures, {stage for stage, _ in around.stages}, seeds)
+        return Outcome(status, reason, values, pictures, stages, seeds)
 
 
-def _watch(patch: pytest.MonkeyPatch, seeds: set[int]) -> None:
-    """Note the seed of all noise that is drawn, and each time that a metric asks for its own."""
+def _watch(patch: pytest.MonkeyPatch, seeds: set[int], stages: set[Stage]) -> None:
+    """Note the seed of all noise that is drawn or that a metric asks for, and the stages that it shares."""
     keys, own = noise._Keyed.keys, MetricRun.seed.fget  # type: ignore[attr-defined]
 
     def noted(self: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -122,17 +131,15 @@ def _watch(patch: pytest.MonkeyPatch, seeds: set[int]) -> None:
         seeds.add(own(self))
         return int(own(self))
 
+    shared = MetricRun.shared
+
+    def noted_stage(self: MetricRun, stage: Stage, split: Split, **how: Any) -> dict[str, Tensor]:
+        stages.add(stage)
+        return shared(self, stage, split, **how)
+
+    patch.setattr(MetricRun, "shared", noted_stage)
     patch.setattr(noise._Keyed, "keys", noted)
     patch.setattr(MetricRun, "seed", property(asked))
-
-
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -140,13 +147,13 @@ class Here:
     """Resources: the zoo's classifier, its vae as any other model, random Inception, two checkpoints of a training."""
 
     case: Case
-    folder: Folder
+    local: LocalResources
 
     def dataset(self, name: str) -> Dataset:
         raise UnavailableError(f"{name} is not here")
 
     def model(self, name: str) -> LatentVariableModel:
-        return _zoo("vae", self.case.dataset).to(self.folder.device)
+        return _zoo("vae", self.case.dataset).to(self.local.settings.device)
 
     def trajectory(self) -> Trajectory:
         def load(scale: float, model: LatentVariableModel) -> None:
@@ -157,10 +164,10 @@ class Here:
         return Trajectory("c" * 64, data.fingerprint, len(data.split("train")), 10, points)
 
     def features(self) -> tuple[str, Callable[[Tensor], Tensor]]:
-        return self.folder.features()
+        return self.local.features()
 
     def inception_weights(self) -> Path:
-        return self.folder.inception_weights()
+        return self.local.inception_weights()
 
 
 # Where a metric is run: on the first of these that it supports.
@@ -304,7 +311,7 @@ def close(a: Any, b: Any) -> bool:
 
 
 def test_no_cut_of_the_run_changes_a_value_and_the_journal_gives_it_back(case: Case, tmp_path: Path) -> None:
-    journal, settings = Journal(tmp_path / "journal"), Settings(CPU, rows=7, in_flight=3)
+    journal, settings = Journal(tmp_path / "journal"), Settings(CPU, max_draws=7, in_flight=3)
     cut = case.run(case.build(), settings=settings, journal=journal)
     assert cut.values.keys() == first(case).values.keys()
     assert {name for name, value in cut.values.items() if not close(value, first(case).values[name])} == set()

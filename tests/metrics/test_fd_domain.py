@@ -10,8 +10,9 @@ from click.testing import Result
 
 from vaebench.core.data import Dataset
 from vaebench.core.model import LatentVariableModel
-from vaebench.evaluation.resources import Folder
-from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.functional.frechet import frechet_distance, moments
 from vaebench.metrics.fd_domain import FdDomain
 from vaebench.metrics.shared.sample_quality import stored
@@ -20,16 +21,9 @@ CPU = torch.device("cpu")
 Zoo = Callable[[str], LatentVariableModel]
 
 
-class Silent:
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 def run(metric: FdDomain, model: LatentVariableModel, dataset: Dataset) -> MetricRun:
-    around = Surroundings(Folder(Path(), dataset, CPU, torch.float32), lambda *_: None, {})
-    return MetricRun(Subject("vae", model, "", ""), dataset, "metric", metric, 0, Settings(CPU), None, Silent(), around)
+    entry = of_model(model, dataset, "vae")
+    return MetricRun(entry, "metric", metric, Settings(), Silent(), LocalResources(entry, Settings()))
 
 
 def rows(result: Result) -> dict[str, dict[str, Any]]:
@@ -55,10 +49,9 @@ def test_a_hamiltonian_posterior_has_no_low_posterior_columns(zoo: Zoo, digits: 
     assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_the_classifier_tells_data_from_noise(digits: Dataset) -> None:
+def test_the_classifier_tells_data_from_noise(zoo: Zoo, digits: Dataset) -> None:
     """Real test images are far nearer to the training images than mirrored ones, and these than noise."""
-    model_free = Folder(Path(), digits, CPU, torch.float32)
-    _, extract = model_free.features()
+    _, extract = LocalResources(of_model(zoo("vae"), digits, "vae"), Settings()).features()
     train, test = (stored(digits.split(name), digits) for name in ("train", "test"))
     noise = torch.randint(0, 256, test.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     near, mirrored, far = (

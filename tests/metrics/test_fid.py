@@ -22,8 +22,9 @@ from vaebench.core.errors import DataError
 from vaebench.core.metric import UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.remote import Fetching
-from vaebench.evaluation.resources import Folder
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.evaluation.entry import Entry, of_model
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import MetricRun, NoResources, Settings, Silent
 from vaebench.functional.frechet import frechet_distance, moments
 from vaebench.metrics.fid import Fid
 from vaebench.metrics.shared import inception
@@ -32,13 +33,6 @@ from vaebench.metrics.shared.sample_quality import stored
 
 CPU = torch.device("cpu")
 Zoo = Callable[[str], LatentVariableModel]
-
-
-class Silent:
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 def _rows(result: Result) -> dict[str, dict[str, Any]]:
@@ -174,22 +168,25 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def folder(choice: str | None) -> Folder:
-    return Folder(Path(), Dataset("any", Space((1, 2, 2), 2, "pmf"), {}, ""), CPU, torch.float32, choice)
+def resources(choice: str | None) -> LocalResources:
+    return LocalResources(
+        Entry("any", Dataset("any", Space((1, 2, 2), 2, "pmf"), {}, ""), lambda: pytest.fail("asked for"), "", ""),
+        Settings(inception=choice),
+    )
 
 
 def test_where_weights_come_from(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match="no Inception weights; give --inception-weights FILE, or 'download'"):
-        folder(None).inception_weights()
-    assert folder("mine.pth").inception_weights() == Path("mine.pth")
+        resources(None).inception_weights()
+    assert resources("mine.pth").inception_weights() == Path("mine.pth")
     ours = remote.kept(inception.SHA256)
     for path in (ours, hub / Path(inception.URL).name):  # torch-fidelity's comes first
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
-        assert folder(None).inception_weights() == path
-    assert folder("download").inception_weights() == path
+        assert resources(None).inception_weights() == path
+    assert resources("download").inception_weights() == path
     monkeypatch.setenv("VAEBENCH_INCEPTION", "named.pth")
-    assert folder(None).inception_weights() == Path("named.pth")
+    assert resources(None).inception_weights() == Path("named.pth")
 
 
 def test_they_are_downloaded_once(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +199,11 @@ def test_they_are_downloaded_once(hub: Path, monkeypatch: pytest.MonkeyPatch) ->
         return Path("fetched")
 
     monkeypatch.setattr(remote, "obtain", obtain)
-    assert folder("download").inception_weights() == Path("fetched")
-    assert asked == [(inception.URL, inception.SHA256, None)]
+    assert resources("download").inception_weights() == Path("fetched")
+    ((url, sha256, _),) = asked
+    assert (url, sha256) == (inception.URL, inception.SHA256)
     with pytest.raises(UnavailableError, match="no route to host"):
-        folder("download").inception_weights()
+        resources("download").inception_weights()
 
 
 def test_without_weights_fid_is_skipped_at_once(
@@ -242,8 +240,8 @@ def test_fid_is_torch_fidelitys_of_the_same_png_folders(
     metric = Fid(samples=24, candidates=48, repeats=1, limit=30, release=release)
     splits = {"train": digits.split("train").part(torch.arange(30), "train"), "test": digits.split("test")}
     small, model = Dataset("digits", digits.space, splits, "few"), zoo("vae")
-    around = Surroundings(folder(str(weights)), lambda *_: None, {})
-    running = MetricRun(Subject("vae", model, "", ""), small, "fid", metric, 0, Settings(CPU), None, Silent(), around)
+    entry, around = of_model(model, small, "vae"), resources(str(weights))
+    running = MetricRun(entry, "fid", metric, Settings(), Silent(), around)
     found = {m.column: m.value for m in metric.measure(model, small, running)}
     x = running.shared(PriorSample("sample"), candidates(torch.arange(24)))["x"]
     folders = write(x, tmp_path / "samples"), write(stored(splits["train"], small), tmp_path / "reference")

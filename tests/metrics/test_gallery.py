@@ -17,7 +17,8 @@ from vaebench.core.model import FactoredModel, LatentDistribution, Latents, Late
 from vaebench.distributions.coupling import CouplingFlow, DecoupledPrior
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import DiscretisedLogistic, Likelihood
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.metrics import gallery
 from vaebench.metrics.gallery import Gallery
 from vaebench.metrics.shared.image_grid import SIDE, Row, png
@@ -233,12 +234,15 @@ def test_what_a_model_has_not_is_left_out_with_a_word(
         def start(self, metric: str, blocks: int) -> None: ...
         def advance(self, blocks: int) -> None: ...
         def failed(self, metric: str, error: Exception) -> None: ...
+        def fetch(self, done: int, total: int | None, name: str) -> None: ...
         def warn(self, text: str) -> None:
             said.append(text)
 
-    around = Surroundings(NoResources(), lambda _, file, content: kept.add(file), {})
-    model, settings = zoo(name), Settings(torch.device("cpu"))
-    run = MetricRun(Subject(name, model, "", ""), digits, "gallery", SMALL, 0, settings, None, Progress(), around)
+    def keep(_: str, file: str, content: bytes) -> None:
+        kept.add(file)
+
+    model = zoo(name)
+    run = MetricRun(of_model(model, digits, name), "gallery", SMALL, Settings(), Progress(), keep=keep)
     (found,) = SMALL.measure(model, digits, run)
     assert kept == EVERY - {f"{picture}.png" for picture in absent}
     assert found.value == len(kept)

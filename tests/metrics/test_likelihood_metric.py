@@ -11,7 +11,8 @@ import torch
 from vaebench.core import registry as plugins
 from vaebench.core.data import Binarised, Dataset, Source, Space, Split
 from vaebench.core.metric import Measurement
-from vaebench.evaluation.run import MetricRun, Settings, Subject
+from vaebench.evaluation.entry import Entry, of_model
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.models import card as cards
 from vaebench.models import loading
@@ -20,21 +21,12 @@ from vaebench.models.adapters.flat import Flat, Options
 CPU = torch.device("cpu")
 
 
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def entry(digits: Dataset) -> Entry:
     card = cards.find("vae", "digits")
     model = loading.build_model(card, Space((1, 8, 8), 17, "pmf"))
     loading.load_weights(model, card.weights_path())
-    return Subject("vae", model.eval(), "", "")
+    return of_model(model.eval(), digits, "vae")
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +38,18 @@ def digits() -> Dataset:
     return dataclasses.replace(dataset, splits={"test": dataset.split("test").part(torch.arange(130), "test")})
 
 
-def measure(
-    subject: Subject, dataset: Dataset, metric: Likelihood, seed: int = 0, **settings: Any
-) -> dict[str, Measurement]:
-    run = MetricRun(subject, dataset, "likelihood", metric, seed, Settings(CPU, **settings), None, Silent())
-    return {m.column: m for m in metric.measure(subject.model, dataset, run)}
+def measure(entry: Entry, metric: Likelihood, **settings: Any) -> dict[str, Measurement]:
+    run = MetricRun(entry, "likelihood", metric, Settings(**settings), Silent())
+    return {m.column: m for m in metric.measure(entry.model, entry.dataset, run)}
 
 
 CUTS = [(37, 1), (37, 3), (500, 1), (4000, 1), (4000, 3)]
 
 
-def test_the_cut_changes_nothing_and_equal_cuts_give_equal_bits(subject: Subject, digits: Dataset) -> None:
+def test_the_cut_changes_nothing_and_equal_cuts_give_equal_bits(entry: Entry) -> None:
     metric = Likelihood(samples=100)
-    found = {(rows, n): measure(subject, digits, metric, rows=rows, in_flight=n) for rows, n in CUTS}
-    assert found[37, 1] == found[37, 3] == measure(subject, digits, metric, rows=37)
+    found = {(rows, n): measure(entry, metric, max_draws=rows, in_flight=n) for rows, n in CUTS}
+    assert found[37, 1] == found[37, 3] == measure(entry, metric, max_draws=37)
     assert found[4000, 1] == found[4000, 3]
     for values in found.values():
         assert values.keys() == found[37, 1].keys()
@@ -68,15 +58,19 @@ def test_the_cut_changes_nothing_and_equal_cuts_give_equal_bits(subject: Subject
             assert value.stderr == pytest.approx(found[500, 1][name].stderr, rel=1e-5)
 
 
-def test_a_thousand_draws_do_not_see_the_cut(subject: Subject, digits: Dataset) -> None:
+def test_a_thousand_draws_do_not_see_the_cut(entry: Entry) -> None:
+    digits = entry.dataset
     some = dataclasses.replace(digits, splits={"test": digits.split("test").part(torch.arange(30), "test")})
-    a, b = (measure(subject, some, Likelihood(samples=1000), rows=rows) for rows in (37, 4000))
+    a, b = (
+        measure(dataclasses.replace(entry, dataset=some), Likelihood(samples=1000), max_draws=rows)
+        for rows in (37, 4000)
+    )
     for name, value in a.items():
         assert value.value == pytest.approx(b[name].value, rel=1e-5)
 
 
-def test_columns_are_those_declared_with_their_identities(subject: Subject, digits: Dataset) -> None:
-    found = measure(subject, digits, Likelihood(samples=100))
+def test_columns_are_those_declared_with_their_identities(entry: Entry) -> None:
+    found = measure(entry, Likelihood(samples=100))
     assert set(found) == {column.name for column in Likelihood.columns}
     value = {name: m.value for name, m in found.items()}
     assert value["elbo"] == pytest.approx(-value["rate"] - value["distortion"], rel=1e-9)
@@ -87,31 +81,30 @@ def test_columns_are_those_declared_with_their_identities(subject: Subject, digi
     assert 80 < value["nll"] < 110  # nats: the card's validation bound is 93
 
 
-def test_seeds_differ_within_their_errors(subject: Subject, digits: Dataset) -> None:
-    a, b = (measure(subject, digits, Likelihood(samples=100), seed=seed)["nll"] for seed in (0, 1))
+def test_seeds_differ_within_their_errors(entry: Entry) -> None:
+    a, b = (measure(entry, Likelihood(samples=100), seed=seed)["nll"] for seed in (0, 1))
     assert a.value != b.value
     assert a.stderr is not None
     assert abs(a.value - b.value) < a.stderr
 
 
-def small(space: Space, likelihood: Any) -> Subject:
+def small(dataset: Dataset, likelihood: Any) -> Entry:
     torch.manual_seed(0)
-    return Subject("small", Flat(space, Options(2, (4,), likelihood)).eval(), "", "")
+    return of_model(Flat(dataset.space, Options(2, (4,), likelihood)).eval(), dataset, "small")
 
 
 def test_a_density_has_no_bits_per_dimension() -> None:
     space = Space((2,), None, "density")
     dataset = Dataset("toy", space, {"test": Split("test", torch.randn(5, 2))}, "")
-    found = measure(small(space, "gaussian"), dataset, Likelihood(samples=3))
+    found = measure(small(dataset, "gaussian"), Likelihood(samples=3))
     assert set(found) == {column.name for column in Likelihood.columns} - {"bpd"}
 
 
 def test_a_dynamic_split_is_read_afresh_and_averaged_per_image() -> None:
     space = Space((1, 2, 2), 2, "pmf")
-    subject = small(space, "bernoulli")
     grey = torch.full((50, 1, 2, 2), 128, dtype=torch.uint8)
     dynamic = Dataset("toy", space, {"test": Split("test", grey, reading=Binarised())}, "")
-    one, many = (measure(subject, dynamic, Likelihood(samples=10, repeats=r))["nll"] for r in (1, 30))
+    one, many = (measure(small(dynamic, "bernoulli"), Likelihood(samples=10, repeats=r))["nll"] for r in (1, 30))
     assert one.n == many.n == 50
     assert one.stderr is not None
     assert many.stderr is not None
@@ -119,14 +112,14 @@ def test_a_dynamic_split_is_read_afresh_and_averaged_per_image() -> None:
     assert abs(one.value - many.value) < 4 * one.stderr
 
 
-def test_a_static_split_is_read_once(subject: Subject, digits: Dataset) -> None:
-    a, b = (measure(subject, digits, Likelihood(samples=10, repeats=r)) for r in (1, 3))
+def test_a_static_split_is_read_once(entry: Entry) -> None:
+    a, b = (measure(entry, Likelihood(samples=10, repeats=r)) for r in (1, 3))
     assert a == b
 
 
-def test_an_absent_split_is_a_reason(subject: Subject, digits: Dataset) -> None:
-    assert Likelihood().unsupported(subject.model, digits) is None
-    assert Likelihood(split="validation").unsupported(subject.model, digits) == "digits has no split 'validation'"
+def test_an_absent_split_is_a_reason(entry: Entry) -> None:
+    assert Likelihood().unsupported(entry.model, entry.dataset) is None
+    assert Likelihood(split="validation").unsupported(entry.model, entry.dataset) == "digits has no split 'validation'"
 
 
 @pytest.mark.parametrize("name", ["samples", "repeats"])

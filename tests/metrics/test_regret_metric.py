@@ -22,7 +22,8 @@ from vaebench.core.data import Batch, Dataset, Space, Split
 from vaebench.core.metric import Measurement, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
-from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.random import derive
 from vaebench.functional.separation import separation
 from vaebench.metrics import regret
@@ -222,6 +223,7 @@ class Heard:
     def start(self, metric: str, blocks: int) -> None: ...
     def advance(self, blocks: int) -> None: ...
     def failed(self, metric: str, error: Exception) -> None: ...
+    def fetch(self, done: int, total: int | None, name: str) -> None: ...
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
@@ -231,9 +233,12 @@ Found = tuple[dict[str, Measurement], dict[str, bytes], list[str]]
 
 def measured(model: LatentVariableModel, dataset: Dataset, resources: Any, metric: Regret = QUICK, **how: Any) -> Found:
     kept: dict[str, bytes] = {}
-    around = Surroundings(resources, lambda _, name, content: kept.update({name: content}), {})
-    subject, settings, heard = Subject("net", model, "", ""), Settings(torch.device("cpu"), **how), Heard()
-    run = MetricRun(subject, dataset, "regret", metric, 0, settings, None, heard, around)
+
+    def keep(_: str, name: str, content: bytes) -> None:
+        kept[name] = content
+
+    entry, heard = of_model(model, dataset, "net"), Heard()
+    run = MetricRun(entry, "regret", metric, Settings(**how), heard, resources, keep)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     found = {m.column: m for m in metric.measure(model, dataset, run)}
     assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
@@ -277,7 +282,7 @@ def test_values_do_not_depend_on_how_a_run_is_cut(zoo: Zoo, digits: Dataset, mon
     _, one, _ = measured(zoo("vae"), digits, Fake())
     monkeypatch.setattr("vaebench.evaluation.run.BLOCK", 5)
     monkeypatch.setattr(regret, "_FLOATS", 1)
-    _, cut, _ = measured(zoo("vae"), digits, Fake(), rows=3, in_flight=3)
+    _, cut, _ = measured(zoo("vae"), digits, Fake(), max_draws=3, in_flight=3)
     tables = [pq.read_table(io.BytesIO(kept["scores.parquet"])).to_pydict() for kept in (one, cut)]
     for name in ("nll_before", "nll_after", "regret"):
         assert tables[0][name] == pytest.approx(tables[1][name], abs=2e-3)

@@ -19,8 +19,9 @@ from vaebench.core.model import FactoredModel, LatentDistribution, Latents
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.evaluation import runner
+from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.evaluation.run import MetricRun, NoResources, Settings, Silent
 from vaebench.functional.frechet import gaussian_distance
 from vaebench.metrics.fd_domain import FdDomain
 from vaebench.metrics.fid import Fid
@@ -139,13 +140,6 @@ class Planted:
     inception_weights = none.inception_weights
 
 
-class Silent:
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 def measure(
     metric: FdDomain,
     model: Line,
@@ -155,11 +149,9 @@ def measure(
     settings: Settings | None = None,
     journal: Journal | None = None,
 ) -> dict[str, Measurement]:
-    around = Surroundings(planted or Planted(), lambda *_: None, {})
-    subject = Subject("line", model.eval(), "a" * 64, "b" * 64)
-    run = MetricRun(
-        subject, dataset, "fd-domain", metric, seed, settings or Settings(CPU), journal, Silent(), around
-    )  # fmt: skip
+    entry = of_model(model.eval(), dataset, "line")
+    settings = dataclasses.replace(settings or Settings(), seed=seed, journal=journal)
+    run = MetricRun(entry, "fd-domain", metric, settings, Silent(), planted or Planted())
     return {found.column: found for found in metric.measure(model, dataset, run)}
 
 
@@ -238,12 +230,8 @@ def test_without_a_gaussian_posterior_the_low_posterior_columns_are_left_out() -
 
 
 def rows(model: Line, metric: FdDomain = SMALL) -> list[Row]:
-    subject = Subject("line", model, "a" * 64, "b" * 64)
-    around = Surroundings(Planted(), lambda *_: None, {})
-    (found,) = runner.evaluate(
-        subject, line(500), {"fd-domain": metric}, seed=0, settings=Settings(CPU), journal=None, progress=Silent(),
-        surroundings=around,
-    )  # fmt: skip
+    entry = of_model(model, line(500), "line")
+    (found,) = runner.measure(entry, {"fd-domain": metric}, Settings(), progress=Silent(), resources=Planted())
     return found
 
 
@@ -311,7 +299,7 @@ def test_the_reference_is_found_again_by_content_alone(tmp_path: Path, monkeypat
 
 
 def test_no_cut_changes_a_value_and_a_journal_gives_all_of_it_back(tmp_path: Path) -> None:
-    cuts = [Settings(CPU, rows=r, in_flight=n) for r, n in ((1, 1), (1000, 1), (1000, 3))]
+    cuts = [Settings(CPU, max_draws=r, in_flight=n) for r, n in ((1, 1), (1000, 1), (1000, 3))]
     one, *others = (measure(SMALL, Line(), line(500), settings=cut) for cut in cuts)
     assert others == [one, one]
     journal, planted = Journal(tmp_path / "journal"), Planted()

@@ -18,8 +18,9 @@ from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Categorical, Gaussian
 from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.evaluation import run as metric_run
+from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Subject, Surroundings
+from vaebench.evaluation.run import MetricRun, Settings, Silent, Stages
 from vaebench.functional.random import derive
 from vaebench.metrics.information import Information
 from vaebench.metrics.shared.passes import (
@@ -39,15 +40,6 @@ from vaebench.models.oracles import oracles
 CPU = torch.device("cpu")
 SPACE = Space((1, 8, 8), 17, "pmf")
 N = 130  # a full block and a part of one
-
-
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +77,10 @@ def run(
     seed: int = 0,
     in_flight: int = 1,
     journal: Journal | None = None,
-    around: Surroundings | None = None,
+    stages: Stages | None = None,
 ) -> MetricRun:
-    settings = Settings(CPU, in_flight=in_flight)
-    subject = Subject("model", model, "a" * 64, "b" * 64)
-    return MetricRun(subject, dataset, metric, Information(), seed, settings, journal, Silent(), around)
+    settings = Settings(CPU, seed=seed, in_flight=in_flight, journal=journal)
+    return MetricRun(of_model(model, dataset, "model"), metric, Information(), settings, Silent(), stages=stages)
 
 
 @dataclass(frozen=True)
@@ -150,8 +141,8 @@ def test_every_metric_is_given_the_same_and_it_is_computed_once(
         return real(self, model, batch, seed)
 
     monkeypatch.setattr(type(case.stage), "__call__", counted)
-    around = Surroundings(NoResources(), lambda *_: None, {})
-    one, other = (run(model, digits, metric, around=around).shared(case.stage, over) for metric in ("one", "other"))
+    stages = Stages()
+    one, other = (run(model, digits, metric, stages=stages).shared(case.stage, over) for metric in ("one", "other"))
     assert calls[over.name] == N
     apart = run(model, digits, "third").shared(case.stage, over)
     assert calls[over.name] == 2 * N
@@ -178,10 +169,10 @@ def test_a_journal_gives_all_of_it_back(
 
 
 def test_what_one_metric_is_given_another_cannot_spoil(zoo: Zoo, digits: Dataset, split: Split) -> None:
-    around = Surroundings(NoResources(), lambda *_: None, {})
-    found = run(zoo("vae"), digits, around=around).shared(Embedding(), split)
+    stages = Stages()
+    found = run(zoo("vae"), digits, stages=stages).shared(Embedding(), split)
     found.clear()
-    assert set(run(zoo("vae"), digits, around=around).shared(Embedding(), split)) == {"embedding"}
+    assert set(run(zoo("vae"), digits, stages=stages).shared(Embedding(), split)) == {"embedding"}
 
 
 @pytest.mark.parametrize("stage", [PriorLatents(), PriorSample(), PriorSample("sample")])

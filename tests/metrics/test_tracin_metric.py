@@ -18,8 +18,9 @@ from vaebench.core.data import Batch, Dataset, Space, Split, fingerprint
 from vaebench.core.metric import Measurement, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
-from vaebench.evaluation.resources import Folder
-from vaebench.evaluation.run import MetricRun, Settings, Subject, Surroundings, alone
+from vaebench.evaluation.entry import Entry, of_card
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.metrics import tracin
 from vaebench.metrics.tracin import Tracin, example_gradients
 from vaebench.models import card as cards
@@ -31,15 +32,6 @@ from vaebench.training import schedule
 
 CPU = torch.device("cpu")
 SMALL = Tracin(samples=2, queries=12, top=3)
-
-
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 # gradients
@@ -117,10 +109,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Card:
     return training.train(card, bits(), out, device=CPU, report=lambda *_: None, checkpoints=3)
 
 
-def subject(card: Card) -> Subject:
-    model = loading.build_model(card, bits().space)
-    loading.load_weights(model, card.weights_path())
-    return Subject("tiny", model.eval(), "", "")
+def entry(card: Card, dataset: Dataset | None = None) -> Entry:
+    one = of_card(card, card.weights_path(), dataset or bits(), name="tiny")
+    one.model.eval()
+    return one
 
 
 def measure(
@@ -130,14 +122,15 @@ def measure(
     kept: dict[str, bytes] | None = None,
     **settings: Any,
 ) -> dict[str, Measurement]:
-    dataset = dataset or bits()
-    one = subject(card)
-    folder = Folder(Path(), dataset, CPU, torch.float32, weights=card.weights_path())
-    files = {} if kept is None else kept
-    around = Surroundings(folder, lambda name, file, content: files.update({file: content}), {})
-    run = MetricRun(one, dataset, "tracin", metric, 0, Settings(CPU, **settings), None, Silent(), around)
+    one, files = entry(card, dataset), {} if kept is None else kept
+
+    def keep(_: str, file: str, content: bytes) -> None:
+        files[file] = content
+
+    how = Settings(**settings)
+    run = MetricRun(one, "tracin", metric, how, Silent(), LocalResources(one, how), keep)
     before = {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
-    found = {m.column: m for m in metric.measure(one.model, dataset, run)}
+    found = {m.column: m for m in metric.measure(one.model, one.dataset, run)}
     assert all(tensor.equal(before[name]) for name, tensor in one.model.state_dict().items())
     assert not one.model.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in one.model.parameters())
@@ -163,7 +156,7 @@ def test_every_column_where_there_are_labels_and_foreign_examples(trained: Card)
 def test_no_way_of_cutting_changes_a_value(trained: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     one = measure(trained, in_flight=1)
     assert measure(trained, in_flight=3) == one
-    parameters = sum(p.numel() for p in subject(trained).model.parameters())
+    parameters = sum(p.numel() for p in entry(trained).model.parameters())
     monkeypatch.setattr(tracin, "_FLOATS", 7 * parameters)
     cut = measure(trained, in_flight=2)
     for name, value in one.items():
@@ -187,8 +180,8 @@ def test_what_was_not_trained_on_this_split_is_unavailable(trained: Card) -> Non
     part = {"train": bits().split("train").part(torch.arange(149), "train"), "test": bits().split("test")}
     with pytest.raises(UnavailableError, match="trained on 150 of the 149 examples"):
         measure(trained, dataset=dataclasses.replace(bits(), splits=part))
-    one = subject(trained)
-    run = MetricRun(one, bits(), "tracin", SMALL, 0, Settings(CPU), None, Silent(), alone())
+    one = entry(trained)
+    run = MetricRun(one, "tracin", SMALL, Settings(), Silent())
     with pytest.raises(UnavailableError, match="a training trajectory is not at hand"):
         list(SMALL.measure(one.model, bits(), run))
 
@@ -199,7 +192,7 @@ class Direct:
     device = CPU
 
     def __init__(self, card: Card) -> None:
-        self.resources = Folder(Path(), bits(), CPU, torch.float32, weights=card.weights_path())
+        self.resources = LocalResources(entry(card), Settings())
         self.kept: dict[str, bytes] = {}
 
     def map(
@@ -214,7 +207,7 @@ class Direct:
 
 @pytest.mark.parametrize("projection", [0, 64])
 def test_influences_are_the_weighted_sum_over_checkpoints(trained: Card, projection: int) -> None:
-    run, one, metric = Direct(trained), subject(trained), dataclasses.replace(SMALL, projection=projection)
+    run, one, metric = Direct(trained), entry(trained), dataclasses.replace(SMALL, projection=projection)
     found = {m.column: m for m in metric.measure(one.model, bits(), cast(Run, run))}
     train, test = bits().split("train"), bits().split("test")
     own, asked = (tracin._some(split, 12) for split in (train, test))
@@ -254,7 +247,7 @@ def test_counts_are_positive(field: str, value: int) -> None:
 
 
 def test_what_can_never_be_measured_has_a_reason(trained: Card) -> None:
-    model = subject(trained).model
+    model = entry(trained).model
     assert SMALL.unsupported(model, bits()) is None
     assert Tracin(queried="valid").unsupported(model, bits()) == "bits has no split 'valid'"
     assert "fewer than top = 151" in str(Tracin(top=151).unsupported(model, bits()))

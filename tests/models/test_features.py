@@ -17,7 +17,9 @@ from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset, Source
 from vaebench.core.errors import DataError, UserError
 from vaebench.core.metric import UnavailableError
-from vaebench.evaluation.resources import Folder
+from vaebench.evaluation.entry import Entry
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import Settings
 from vaebench.models import card as cards
 from vaebench.models import classifiers as features
 from vaebench.models.card import Card
@@ -150,11 +152,15 @@ def test_the_command_trains_one_and_the_list_of_models_has_none(
     assert (files.zoo() / cards.FEATURES).is_dir()
 
 
+def _resources(dataset: Dataset) -> LocalResources:
+    return LocalResources(Entry("any", dataset, lambda: pytest.fail("asked for"), "", ""), Settings())
+
+
 def test_a_dataset_without_a_classifier_has_a_reason(digits: Dataset) -> None:
     other = dataclasses.replace(digits, name="cifar10")
     with pytest.raises(UnavailableError, match="the zoo ships no classifier for cifar10; the metric fid needs none"):
-        Folder(Path(), other, CPU, torch.float32).features()
-    digest, extract = Folder(Path(), digits, CPU, torch.float32).features()
+        _resources(other).features()
+    digest, extract = _resources(digits).features()
     assert CARDS["digits"].weights is not None
     assert digest == CARDS["digits"].weights.sha256
     x = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)

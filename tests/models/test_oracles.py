@@ -14,7 +14,8 @@ from vaebench.distributions.coupling import DecoupledPrior
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation import selftest
-from vaebench.evaluation.run import MetricRun, Settings, Subject
+from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.statistics import mean_stderr
@@ -27,22 +28,13 @@ NAMES = ["flat", "decoupled", "two-level", "hamiltonian"]
 Score = Callable[..., dict[str, Tensor]]
 
 
-class Silent:
-    """A progress that nobody reads."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-
-
 def values(
     oracle: Oracle, samples: int, rows: int = 4096, in_flight: int = 1, seed: int = 0, scored: Score = score
 ) -> dict[str, Tensor]:
     """Per-example values through the runner, as the metric computes them."""
-    settings = Settings(CPU, rows=rows, in_flight=in_flight)
-    subject = Subject(oracle.name, oracle.model.eval(), "", "")
-    run = MetricRun(subject, oracle.dataset, "likelihood", Likelihood(samples=samples), seed, settings, None, Silent())
+    settings = Settings(CPU, seed=seed, max_draws=rows, in_flight=in_flight)
+    entry = of_model(oracle.model.eval(), oracle.dataset, oracle.name)
+    run = MetricRun(entry, "likelihood", Likelihood(samples=samples), settings, Silent())
     function = partial(scored, model=oracle.model, samples=samples, rows=rows)
     return run.map(function, oracle.dataset.split("test"), batch=max(1, rows // samples))
 

@@ -19,8 +19,10 @@ from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset, Source
 from vaebench.core.errors import DataError, UserError
-from vaebench.core.metric import UnavailableError
-from vaebench.evaluation.resources import Folder
+from vaebench.core.metric import Trajectory, UnavailableError
+from vaebench.evaluation.entry import Entry
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import Settings
 from vaebench.models import card as cards
 from vaebench.models import loading, trajectory
 from vaebench.models.card import Card, Recipe
@@ -255,16 +257,15 @@ def test_altered_absent_and_foreign_checkpoints_are_refused(whole: Path, tmp_pat
 def test_resources_find_the_folder_beside_the_weights_or_where_told(whole: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes((whole / "tiny.safetensors").read_bytes())
-    base = Folder(Path(), digits(), CPU, torch.float32)
-    beside = dataclasses.replace(base, weights=whole / "tiny.safetensors").trajectory()
-    told = dataclasses.replace(base, weights=moved, trajectory_at=whole / "tiny.trajectory").trajectory()
-    assert beside == told
-    for lacking, says in (
-        (base, "no weights file"),
-        (dataclasses.replace(base, weights=moved), "train with --trajectory N"),
-    ):
+
+    def found(weights: Path | None, folder: Path | None = None) -> Trajectory:
+        entry = Entry("tiny", digits(), lambda: pytest.fail("asked for"), "", "", weights, folder)
+        return LocalResources(entry, Settings()).trajectory()
+
+    assert found(whole / "tiny.safetensors") == found(moved, whole / "tiny.trajectory")
+    for weights, says in ((None, "no weights file"), (moved, "train with --trajectory N")):
         with pytest.raises(UnavailableError, match=says) as error:
-            lacking.trajectory()
+            found(weights)
         assert str(tmp_path) not in str(error.value)  # a reason goes into rows
 
 

@@ -1,13 +1,12 @@
 """vaebench board."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from vaebench.cli.common import as_json_option, boards_option, complete, options
+from vaebench.cli.common import as_json_option, boards_option, complete, metric_option, options
 from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError, unknown
@@ -56,7 +55,7 @@ class_option = click.option(
 
 
 filter_options = options(
-    click.option("--metric", help="Only this metric."),
+    metric_option,
     class_option,
     click.option("--origin", type=click.Choice(["measured", "published"]), help="Only such rows."),
     click.option("--verified", type=click.Choice(["unverified", "verified", "refuted"]), help="Only such rows."),
@@ -64,18 +63,16 @@ filter_options = options(
 
 
 def _choose(
-    dataset: str, leaderboards: Path, metric: str | None, protocol: tuple[str, ...],
+    dataset: str, leaderboards: Path, metrics: tuple[str, ...], protocol: tuple[str, ...],
     words: Mapping[str, str | None],
 ) -> "list[Row]":  # fmt: skip
     """The rows that every filter lets through; UserError with the nearest name, or for the filter that leaves none."""
+    from vaebench.boards import selection
+
     _, rows = board_rows(leaderboards, dataset, published=True)
-    if metric is not None:
-        known = {row.metric for row in rows}
-        rows = [row for row in rows if row.metric == metric]
-        if not rows:
-            raise UserError(f"the board of {dataset!r}: {unknown('metric', metric, known)}")
+    rows = selection.of_metrics(rows, metrics, f"the board of {dataset!r}")
     for text in protocol:
-        rows = of_class(dataset, rows, text)
+        rows = selection.of_class(dataset, rows, text)
     for name, word in words.items():
         if word is not None:
             rows = [row for row in rows if getattr(row, name) == word]
@@ -84,35 +81,13 @@ def _choose(
     return rows
 
 
-def of_class(dataset: str, rows: "Sequence[Row]", text: str) -> "list[Row]":
-    """The rows whose comparability class has this FIELD=VALUE; UserError says which fields or values there are."""
-    from vaebench.boards.paired import protocol
-
-    field, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--class {text!r} should be FIELD=VALUE, as samples=1000")
-    known = [(row, protocol(row)) for row in rows]
-    if not any(field in fields for _, fields in known):
-        fields_ = {name for _, fields in known for name in fields}
-        raise UserError(f"the board of {dataset!r}: {unknown('class field', field, fields_)}")
-    kept = [row for row, fields in known if field in fields and _text(fields[field]) == value]
-    if not kept:
-        values = sorted({_text(fields[field]) for _, fields in known if field in fields})
-        raise UserError(f"the board of {dataset!r} has no {field}={value}; there are: {', '.join(values)}")
-    return kept
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 @board.command()
 @dataset_argument
 @filter_options
 @click.option("--by", help="Order by this column, best first.")
 @options(boards_option, as_json_option)
 def show(
-    dataset: str, metric: str | None, protocol: tuple[str, ...], origin: str | None, verified: str | None,
+    dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
     by: str | None, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Print a board: ranks tie where 95% intervals overlap, and never cross comparability classes.
@@ -123,7 +98,7 @@ def show(
     from vaebench.boards import export, ranking
     from vaebench.cli import tables as terminal
 
-    rows = _choose(dataset, leaderboards, metric, protocol, {"origin": origin, "verified": verified})
+    rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
     if by is not None and by not in (columns := {row.column for row in rows}):
         raise UserError(f"the board of {dataset!r}: {unknown('column', by, columns)}")
     if as_json:
@@ -138,7 +113,7 @@ def show(
 @filter_options
 @boards_option
 def board_csv(
-    dataset: str, metric: str | None, protocol: tuple[str, ...], origin: str | None, verified: str | None,
+    dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
     leaderboards: Path,
 ) -> None:  # fmt: skip
     """Print a board as CSV: a line for each model and class, standard errors in columns of their own.
@@ -146,7 +121,7 @@ def board_csv(
     With what others have published; the file <dataset>.csv is `--origin measured`.
     """
 
-    rows = _choose(dataset, leaderboards, metric, protocol, {"origin": origin, "verified": verified})
+    rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
     from vaebench.boards import export
 
     click.echo(export.to_csv(rows), nl=False)
@@ -156,7 +131,7 @@ def board_csv(
 @click.argument("model")
 @click.argument("other")
 @click.option("--dataset", required=True, shell_complete=complete(lambda: plugins.names("datasets")))
-@click.option("--metric", "column", default="nll", show_default=True,
+@click.option("--column", default="nll", show_default=True,
               help="The column to compare, of a metric that keeps per-example values: nll, elbo.")  # fmt: skip
 @options(class_option, boards_option, as_json_option)
 def board_diff(
@@ -168,6 +143,7 @@ def board_diff(
     than two overlapping intervals of a board, since what makes an example hard for both cancels.
     """
     from vaebench.boards import per_example as values
+    from vaebench.boards import selection
     from vaebench.boards.paired import paired, pairs, record
     from vaebench.cli import tables as terminal
 
@@ -185,7 +161,7 @@ def board_diff(
         raise UserError(f"neither more nor less of {column} is better; compare another column, as nll")
     rows = [row for row in rows if row.column == column and row.model in (model, other)]
     for text in protocol:
-        rows = of_class(dataset, rows, text)
+        rows = selection.of_class(dataset, rows, text)
     matches = pairs([row for row in rows if row.model == model], [row for row in rows if row.model == other])
     found, absent = [], []
     for a, b in matches:

@@ -1,8 +1,6 @@
 """vaebench selftest and vaebench check: does this machine, this model keep its promises?"""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,17 +10,10 @@ from vaebench.cli.common import (
     dataset_option,
     device_option,
     find_card,
-    find_weights,
     model_option,
     options,
 )
-from vaebench.core import registry as plugins
-from vaebench.core.registry import load_dataset
-from vaebench.models.card import Card
-
-if TYPE_CHECKING:
-    from vaebench.core.metric import Metric
-    from vaebench.core.model import LatentVariableModel
+from vaebench.evaluation import choice
 
 
 @click.command()
@@ -59,36 +50,26 @@ def _result(passed: bool) -> str:
 @click.command()
 @options(model_option, dataset_option)
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
-@click.option("--metric", help="Check this metric as well.")
+@click.option("--metric", "metrics", multiple=True, metavar="METRIC",
+              help="Check this metric as well; can be given again.")  # fmt: skip
 @options(data_option, as_json_option)
 @click.pass_context
 def check(
-    ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, metric: str | None,
+    ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, metrics: tuple[str, ...],
     data: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the conformance suite on a card's model (with its weights, if it has any) and its dataset."""
+    choice.check_names(metrics)
     found = find_card(model, dataset, card)
+    from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
-    from vaebench.core import checks
-    from vaebench.models import loading
+    from vaebench.evaluation import api
 
-    content = load_dataset(found.dataset, data)
-    network = _network(found, loading.build_model(found, content.space))
-    results = [*checks.check_model(network), *checks.check_dataset(content)]
-    if metric is not None:
-        presets: Mapping[str, Metric] = plugins.load("metrics", metric)  # type: ignore[assignment]
-        results += [result for preset in presets.values() for result in checks.check_metric(preset)]
+    with progress.Bar() as bar:
+        results = api.check(found.path or found.name, found.dataset, metrics=metrics, data=data, progress=bar)
     if as_json:
         terminal.print_json([result._asdict() for result in results])
     else:
         rows = [(result.name, _result(result.passed), result.detail) for result in results]
         terminal.print_table(("promise", "result", "what was seen"), rows)
     ctx.exit(0 if all(result.passed for result in results) else 1)
-
-
-def _network(card: Card, network: "LatentVariableModel") -> "LatentVariableModel":
-    from vaebench.models import loading
-
-    if card.weights is not None:
-        loading.load_weights(network, find_weights(card))
-    return network

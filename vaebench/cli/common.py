@@ -47,6 +47,18 @@ boards_option = click.option(
     "--leaderboards", type=click.Path(path_type=Path), default=Path("leaderboards"), show_default=True,
     help="Folder of leaderboards.",
 )  # fmt: skip
+SEED = click.IntRange(min=0, max=2**63 - 1)  # what a row can hold
+metric_option = click.option(
+    "--metric", "metrics", multiple=True, metavar="METRIC", shell_complete=complete(lambda: plugins.names("metrics")),
+    help="Only this metric; can be given again.",
+)  # fmt: skip
+weights_option = click.option(
+    "--weights", "--checkpoint", "weights", type=click.Path(path_type=Path),
+    help="Weights (safetensors) instead of the card's.",
+)  # fmt: skip
+max_draws_option = click.option(
+    "--max-draws", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result."
+)
 
 
 def _use_zoo(ctx: click.Context, param: click.Parameter, folder: Path | None) -> None:
@@ -68,9 +80,7 @@ def find_card(model: str | None, dataset: str | None, card: Path | None) -> Card
         return cards.read(card, dataset)
     if dataset is None:
         raise UserError(f"--model {model} needs --dataset; it is one of {', '.join(plugins.names('datasets'))}")
-    if dataset not in plugins.names("datasets"):
-        plugins.load("datasets", dataset)  # the error that suggests the nearest
-    return cards.find(str(model), dataset)
+    return cards.named(str(model), dataset)
 
 
 def find_weights(card: Card) -> Path:

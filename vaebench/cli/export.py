@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from vaebench.cli.board import board_rows, class_option, of_class
-from vaebench.cli.common import as_json_option, boards_option, complete, options
+from vaebench.cli.board import board_rows, class_option
+from vaebench.cli.common import as_json_option, boards_option, complete, metric_option, options
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
 from vaebench.models import card as cards
@@ -16,10 +16,9 @@ from vaebench.models import card as cards
 @click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets")))
 @click.option("--format", "form", type=click.Choice(["model-index", "jsonl"]), default="model-index", show_default=True,
               help="YAML for a Hugging Face model card, or a line of JSON for each row.")  # fmt: skip
-@click.option("--metric", help="Only this metric.")
-@options(class_option, boards_option, as_json_option)
+@options(metric_option, class_option, boards_option, as_json_option)
 def export(
-    model: str, dataset: str, form: str, metric: str | None, protocol: tuple[str, ...], leaderboards: Path,
+    model: str, dataset: str, form: str, metrics: tuple[str, ...], protocol: tuple[str, ...], leaderboards: Path,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print a model's rows in another format: what its card on Hugging Face states, or JSON Lines.
@@ -28,17 +27,16 @@ def export(
     is one JSON document.
     """
     from vaebench.boards import export as formats
+    from vaebench.boards import selection
     from vaebench.cli import tables as terminal
 
     _, every = board_rows(leaderboards, dataset)
     rows = [row for row in every if row.model == model and row.origin == "measured"]
     if not rows:
         raise UserError(f"the board of {dataset!r}: {unknown('model', model, {row.model for row in every})}")
-    if metric is not None and metric not in (known := {row.metric for row in rows}):
-        raise UserError(f"{model} on {dataset}: {unknown('metric', metric, known)}")
-    rows = [row for row in rows if metric in (None, row.metric)]
+    rows = selection.of_metrics(rows, metrics, f"{model} on {dataset}")
     for text in protocol:
-        rows = of_class(dataset, rows, text)
+        rows = selection.of_class(dataset, rows, text)
     if form == "jsonl":
         if as_json:
             terminal.print_json(formats.to_json(rows))

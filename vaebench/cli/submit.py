@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaebench.cli.common import as_json_option, data_option, device_option, options
+from vaebench.cli.common import as_json_option, data_option, device_option, max_draws_option, options
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError
+from vaebench.evaluation import choice
 from vaebench.submission.layout import check_out, lay_out, replace
 
 if TYPE_CHECKING:
     from vaebench.boards.rows import Row
-    from vaebench.core.metric import Metric
     from vaebench.submission.folder import Problem
 
 LONGEST = 500  # characters of a fault that are shown
@@ -28,12 +28,11 @@ LONGEST = 500  # characters of a fault that are shown
 @click.option("--out", type=click.Path(path_type=Path), default=Path("submission"), show_default=True,
               help="Folder for the files of the pull request.")  # fmt: skip
 @options(data_option, device_option)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
-@as_json_option
+@options(max_draws_option, as_json_option)
 @click.pass_context
 def submit(
     ctx: click.Context, folder: Path, dry_run: bool, preset: str, out: Path, data: Path | None, device: str,
-    batch_size: int | None, as_json: bool,
+    max_draws: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Check the model in FOLDER, measure it, and lay out a pull request.
 
@@ -59,10 +58,7 @@ def submit(
         _tell(ctx, problems, [], [], as_json)
         return
     dataset = found.card.dataset
-    metrics: dict[str, Metric] = {
-        name: plugins.load("metrics", name)[preset]  # type: ignore[index]
-        for name in submission_rows.required(dataset)
-    }
+    metrics = choice.metrics(submission_rows.required(dataset), preset)
     rows: list[Row] = []
     written: list[str] = []
     if found.boards is not None:
@@ -70,7 +66,7 @@ def submit(
     elif not dry_run:
         with bar, tempfile.TemporaryDirectory() as name:
             tree = Path(name)
-            lay_out(tree, found, metrics, data, device, batch_size, bar, bar.fetch)
+            lay_out(tree, found, metrics, data, device, max_draws, bar)
             rows, problems = submission_rows.check(found, tree / "leaderboards", metrics, _pinned(dataset))
             written = [] if problems else replace(out, tree)
     if not problems:

@@ -1,74 +1,86 @@
 """vaebench verify and vaebench reproduce: rows measured again."""
 
-import dataclasses
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vaebench.cli.again import bench_for, measure_again, stored_rows
-from vaebench.cli.board import class_option, of_class
-from vaebench.cli.common import as_json_option, boards_option, complete, data_option, options
+from vaebench.cli.board import class_option
+from vaebench.cli.common import (
+    SEED,
+    as_json_option,
+    boards_option,
+    complete,
+    data_option,
+    find_card,
+    find_weights,
+    max_draws_option,
+    metric_option,
+    options,
+    weights_option,
+)
 from vaebench.core import files
 from vaebench.core import registry as plugins
-from vaebench.core.errors import DataError, UserError, unknown
-from vaebench.evaluation.remeasure import metric_of, runs_of
+from vaebench.core.errors import UserError, unknown
+from vaebench.core.registry import load_dataset
 from vaebench.models import card as cards
 
 if TYPE_CHECKING:
     from vaebench.boards.rows import Row
-    from vaebench.boards.verification import Evidence
+    from vaebench.evaluation.entry import Entry
+    from vaebench.evaluation.run import Settings
 
 arguments = options(
     click.argument("model", shell_complete=complete(lambda: sorted({name for _, name in cards.ids()}))),
     click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets"))),
 )
-subject_options = options(
+entry_options = options(
     click.option("--card", type=click.Path(path_type=Path), help="The model's card, where the zoo has none."),
-    click.option("--checkpoint", type=click.Path(path_type=Path), help="Weights instead of the card's."),
+    weights_option,
     data_option,
 )
 
 
-def _evidence(row: "Row", again: "Iterable[Row]", leaderboards: Path, kept: Path) -> "Evidence":
-    """A row beside the one of its column in `again`, with the values of both where both are kept and not stale."""
-    from vaebench.boards import per_example as values
-    from vaebench.boards.verification import Evidence
+def _entry(rows: "Sequence[Row]", card: Path | None, weights: Path | None, data: Path | None) -> "Entry":
+    """What `rows` were measured on, by the zoo's card or this one; UserError where it has changed."""
+    from vaebench.evaluation import remeasure
 
-    other = next((each for each in again if each.column == row.column), None)
-    if other is None:
-        raise UserError(f"{row.metric} gives no {row.column} any more; run it again")
-    if not values.path(leaderboards, row).is_file() or other.status != "ok":
-        return Evidence(row, other)
-    try:
-        return Evidence(row, other, (values.read(leaderboards, row), values.read(kept, other)))
-    except DataError as error:
-        if "holds no" not in str(error):
-            click.echo(f"not used: {error}", err=True)
-        return Evidence(row, other)
+    model, dataset = rows[0].model, rows[0].dataset
+    found = find_card(None if card else model, dataset, card)
+    if found.name != model:
+        raise UserError(f"card {card} is of {found.name}, not of {model}; give the card of {model}")
+    return remeasure.entry_behind(rows, found, weights or find_weights(found), load_dataset(dataset, data))
+
+
+def _settings(device: str, seed: int, max_draws: int | None, data: Path | None, *, journal: bool) -> "Settings":
+    from vaebench.core.device import torch_device
+    from vaebench.evaluation.journal import Journal
+    from vaebench.evaluation.run import Settings
+
+    kept = Journal(files.cache() / "journal") if journal else None
+    return Settings(torch_device(device), seed=seed, max_draws=max_draws, journal=kept, data=data)
 
 
 @click.command()
 @arguments
-@click.option("--metric", help="Only this metric.  [default: all that are on the board]")
+@metric_option
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.01, show_default=True,
               help="The chance that an honest model has any row refuted.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(0), default=0.05, show_default=True,
               help="Relative, for estimates that have no standard error.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True, help="Of the re-evaluation.")
+@click.option("--seed", type=SEED, default=1000, show_default=True, help="Of the re-evaluation.")
 @click.option("--confirm", type=click.IntRange(min=0), default=5, show_default=True,
               help="Further seeds to evaluate before a row is refuted; 0 or 1: none.")  # fmt: skip
-@subject_options
+@entry_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result.")
+@max_draws_option
 @click.option("--dry-run", is_flag=True, help="Judge, and write nothing.")
 @options(boards_option, as_json_option)
 @click.pass_context
 def verify(
-    ctx: click.Context, model: str, dataset: str, metric: str | None, level: float, tolerance: float, seed: int,
-    confirm: int, card: Path | None, checkpoint: Path | None, data: Path | None, device: str, batch_size: int | None,
+    ctx: click.Context, model: str, dataset: str, metrics: tuple[str, ...], level: float, tolerance: float, seed: int,
+    confirm: int, card: Path | None, weights: Path | None, data: Path | None, device: str, max_draws: int | None,
     dry_run: bool, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate a model again with another seed; its rows become verified or refuted.
@@ -80,50 +92,22 @@ def verify(
     more seeds, whose spread then decides. The re-evaluation stays on the board as rows of its seed. Exit code 1 where a
     row is not verified.
     """
-    from vaebench.boards import store as board
-    from vaebench.boards import verification
-    from vaebench.boards.rows import Row
+    from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
+    from vaebench.evaluation import remeasure
 
-    rows = [row for row in stored_rows(leaderboards, model, dataset, metric) if row.seed != seed]
+    rows = [row for row in remeasure.stored_rows(leaderboards, model, dataset, metrics) if row.seed != seed]
     if not rows:
         raise UserError(f"{model} on {dataset} has rows of seed {seed} only; give another --seed")
     files.check_writable(leaderboards / dataset)
-    bench = bench_for(model, dataset, card, checkpoint, data, rows)
-    for row in rows:
-        metric_of(row)
-    debug = bool(ctx.find_root().params["debug"])
-    evidence, again = list[verification.Evidence](), list[Row]()
-    with tempfile.TemporaryDirectory() as folder:
-
-        def measure(row: Row, seed: int) -> list[Row]:
-            return measure_again(bench, row, seed, device, batch_size, Path(folder), True, debug)
-
-        for protocol in runs_of(rows, by_seed=False):
-            new = measure(protocol[0], seed)
-            again += new
-            evidence += [_evidence(row, new, leaderboards, Path(folder)) for row in protocol]
-        judged = verification.judge(evidence, level, tolerance)
-        doubted = [each.row for each in judged if each.verdict == "refuted" and each.test in ("combined", "tolerance")]
-        if doubted and confirm > 1:
-            seeds = range(seed + 1, seed + 1 + confirm)
-            told = ", ".join(sorted({f"{row.metric} {row.column}" for row in doubted}))
-            click.echo(f"confirming {told} with seeds {seeds[0]} to {seeds[-1]}", err=True)
-            for protocol in runs_of(doubted, by_seed=False):
-                found = [{row.column: row.value for row in measure(protocol[0], other)} for other in seeds]
-                for place, each in enumerate(evidence):
-                    if each.row in protocol:
-                        values = [run.get(each.row.column) for run in found]
-                        evidence[place] = each._replace(repeats=tuple(v for v in values if v is not None))
-            judged = verification.judge(evidence, level, tolerance)
+    entry = _entry(rows, card, weights, data)
+    settings = _settings(device, seed, max_draws, data, journal=True)
+    with progress.Bar(ctx.find_root().params["debug"]) as bar:
+        judged, again = remeasure.verify(
+            entry, rows, leaderboards, settings, level=level, tolerance=tolerance, confirm=confirm, progress=bar
+        )
     if not dry_run:
-        verified = {each.again.identity for each in judged if each.verdict == "verified"}
-        marked = [
-            dataclasses.replace(each.row, verified=each.verdict) for each in judged if each.verdict != "unverified"
-        ]
-        kept = [row for row in again if row.status == "ok"]
-        marked += [dataclasses.replace(row, verified="verified") if row.identity in verified else row for row in kept]
-        board.write(leaderboards, marked)
+        remeasure.record(leaderboards, judged, again)
         click.echo(f"written to {leaderboards / dataset / model}.parquet", err=True)
     if as_json:
         terminal.print_json([each.record() for each in judged])
@@ -134,17 +118,17 @@ def verify(
 
 @click.command()
 @arguments
-@click.option("--metric", help="Of this metric.")
+@metric_option
 @click.option("--column", help="Show only this column.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of this seed.")
+@click.option("--seed", type=SEED, help="Of this seed.")
 @class_option
-@subject_options
+@entry_options
 @click.option("--device", help="Instead of the row's own: cpu, cuda, cuda:1.")
 @options(boards_option, as_json_option)
 @click.pass_context
 def reproduce(
-    ctx: click.Context, model: str, dataset: str, metric: str | None, column: str | None, seed: int | None,
-    protocol: tuple[str, ...], card: Path | None, checkpoint: Path | None, data: Path | None, device: str | None,
+    ctx: click.Context, model: str, dataset: str, metrics: tuple[str, ...], column: str | None, seed: int | None,
+    protocol: tuple[str, ...], card: Path | None, weights: Path | None, data: Path | None, device: str | None,
     leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Repeat the run behind a row: the same parameters, seed, number type and device, nothing from a journal.
@@ -152,34 +136,28 @@ def reproduce(
     Says which values are equal bit for bit, within rounding or different, and what differs in the environment: torch,
     vaebench, its commit, the device. Exit code 1 where a value is different. Nothing is written.
     """
-    from vaebench.boards import verification
+    from vaebench.boards import selection, verification
+    from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
+    from vaebench.evaluation import remeasure
 
-    rows = stored_rows(leaderboards, model, dataset, metric)
+    rows = remeasure.stored_rows(leaderboards, model, dataset, metrics)
     for text in protocol:
-        rows = of_class(dataset, rows, text)
+        rows = selection.of_class(dataset, rows, text)
     if seed is not None and not (rows := [row for row in rows if row.seed == seed]):
         raise UserError(f"{model} on {dataset} has no such row of seed {seed}; leave --seed out to see which there are")
     if column is not None and not any(row.column == column for row in rows):
         raise UserError(f"{model} on {dataset}: {unknown('column', column, {row.column for row in rows})}")
-    runs = runs_of([row for row in rows if column in (None, row.column)], by_seed=True)
+    runs = remeasure.runs_of([row for row in rows if column in (None, row.column)], by_seed=True)
     if len(runs) > 1:
         told = "; ".join(f"{run[0].metric}, seed {run[0].seed}, {run[0].parameters}" for run in runs)
         raise UserError(f"{len(runs)} runs fit: {told}; choose one with --metric, --seed or --class FIELD=VALUE")
     (run,) = runs
-    bench = bench_for(model, dataset, card, checkpoint, data, run)
+    entry = _entry(run, card, weights, data)
     own = "cpu" if run[0].device in ("cpu", None) else "cuda"
-    with tempfile.TemporaryDirectory() as folder:
-        debug = bool(ctx.find_root().params["debug"])
-        new = measure_again(bench, run[0], run[0].seed or 0, device or own, None, Path(folder), False, debug)
-    columns = {row.column: row for row in new}
-    pairs = [(row, columns[row.column]) for row in run if row.column in columns]
-    if len(pairs) < len(run):
-        raise UserError(
-            f"{run[0].metric} no longer gives {', '.join(r.column for r in run if r.column not in columns)}"
-        )
-    found = [(row, other, verification.agreement(row, other)) for row, other in pairs]
-    differs = verification.environment(*pairs[0])
+    with progress.Bar(ctx.find_root().params["debug"]) as bar:
+        found = remeasure.reproduce(entry, run, _settings(device or own, 0, None, data, journal=False), bar)
+    differs = verification.environment(*found[0][:2])
     if as_json:
         record = {
             "environment": [{"part": name, "row": old, "now": now} for name, old, now in differs],

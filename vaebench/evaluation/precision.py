@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import torch
 
@@ -16,16 +16,6 @@ OF_ERROR = 0.1
 """The most that bfloat16 may move a value, in its standard errors."""
 OF_VALUE = 0.001
 """The same, as a fraction of a value that has no standard error."""
-
-
-@final
-class Unheard:
-    """A `Progress` that says nothing."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
 
 
 class Effect(NamedTuple):

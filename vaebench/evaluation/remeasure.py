@@ -1,19 +1,32 @@
-"""Measuring stored rows again: which metric, and which runs."""
+"""Measuring stored rows again: whether they agree with another seed, and whether the same run gives them again."""
 
+import dataclasses
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import torch
+
+from vaebench.boards import per_example as values
+from vaebench.boards import selection, verification
+from vaebench.boards import store as board
+from vaebench.boards.rows import Row
+from vaebench.boards.verification import Agreement, Evidence, Judgement
+from vaebench.core import files
 from vaebench.core import registry as plugins
-from vaebench.core.errors import UserError
+from vaebench.core.data import Dataset
+from vaebench.core.errors import DataError, UserError, unknown
+from vaebench.core.metric import Metric
 from vaebench.core.tables import build
+from vaebench.evaluation import entry as entries
+from vaebench.evaluation import runner
+from vaebench.evaluation.entry import Entry
+from vaebench.evaluation.run import Progress, Settings
+from vaebench.models.card import Card
 
-if TYPE_CHECKING:
-    from vaebench.boards.rows import Row
-    from vaebench.core.metric import Metric
 
-
-def metric_of(row: "Row") -> "Metric":
+def metric_of(row: Row) -> Metric:
     """The metric as the row's parameters say. UserError where the version here is another."""
     presets = plugins.load("metrics", row.metric)
     kind = type(presets["standard"])  # type: ignore[index]
@@ -23,7 +36,7 @@ def metric_of(row: "Row") -> "Metric":
     return built
 
 
-def runs_of(rows: "Iterable[Row]", *, by_seed: bool) -> "list[list[Row]]":
+def runs_of(rows: Iterable[Row], *, by_seed: bool) -> list[list[Row]]:
     """Rows by the run that gave them, or by the protocol that did whatever its seed, sorted."""
     runs: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -31,3 +44,144 @@ def runs_of(rows: "Iterable[Row]", *, by_seed: bool) -> "list[list[Row]]":
         key = (row.metric, row.split, row.parameters, row.comparability, row.metric_version, row.dtype, seed)
         runs.setdefault(key, []).append(row)
     return [runs[key] for key in sorted(runs, key=str)]
+
+
+def stored_rows(leaderboards: Path, model: str, dataset: str, metrics: Sequence[str]) -> list[Row]:
+    """The rows with a value of a model, of `metrics` or of all. UserError, with what there is, for none."""
+    every = [row for row in board.read(leaderboards, dataset) if row.origin == "measured"]
+    if not every:
+        raise UserError(
+            f"{leaderboards} holds no measured rows of {dataset}; vaebench run --model {model} --dataset {dataset}, "
+            "or give the folder that does by --leaderboards"
+        )
+    rows = [row for row in every if row.model == model]
+    if not rows:
+        raise UserError(
+            f"the board of {dataset!r} in {leaderboards}: {unknown('model', model, {r.model for r in every})}"
+        )
+    rows = [row for row in selection.of_metrics(rows, metrics, f"{model} on {dataset}") if row.status == "ok"]
+    if not rows:
+        raise UserError(
+            f"{model} on {dataset} has no row with a value; vaebench run --model {model} --dataset {dataset}"
+        )
+    return rows
+
+
+def entry_behind(rows: Iterable[Row], card: Card, weights: Path, dataset: Dataset) -> Entry:
+    """The entry that `rows` are of; UserError where they were measured on other weights or data."""
+    found = entries.of_card(card, weights, dataset)
+    for row in rows:
+        for what, old, new in (
+            ("weights", row.weights_sha256, found.weights_sha256),
+            ("data", row.data_fingerprint, dataset.fingerprint),
+        ):
+            if old != new:
+                raise UserError(
+                    f"{row.metric} of {row.model} was measured on {what} {str(old)[:12]}, not {new[:12]}; run it again"
+                )
+    return found
+
+
+def measured_again(entry: Entry, row: Row, settings: Settings, kept: Path, progress: Progress) -> list[Row]:
+    """The rows that the run behind `row` gives with these settings, its own number type in the place of theirs.
+
+    What its metric keeps is written below `kept`.
+    """
+
+    def keep(metric: str, name: str, content: bytes) -> None:
+        files.write_atomic(kept / row.dataset / row.model / metric / name, content)
+
+    how = dataclasses.replace(settings, dtype=getattr(torch, row.dtype or "float32"))
+    (found,) = runner.measure(entry, {row.metric: metric_of(row)}, how, progress=progress, keep=keep)
+    return found
+
+
+def verify(
+    entry: Entry,
+    rows: Sequence[Row],
+    leaderboards: Path,
+    settings: Settings,
+    *,
+    level: float,
+    tolerance: float,
+    confirm: int,
+    progress: Progress,
+) -> tuple[list[Judgement], list[Row]]:
+    """What to think of `rows` by measuring them with the settings' seed, and the rows of that seed.
+
+    Rows whose per-example values are kept below `leaderboards` are judged by them. Those that would be refuted by
+    standard errors or `tolerance` are first measured with `confirm` more seeds. UserError where a metric is of another
+    version now, or gives a column no more.
+    """
+    for row in rows:
+        metric_of(row)
+    evidence, again = list[Evidence](), list[Row]()
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder)
+        for protocol in runs_of(rows, by_seed=False):
+            new = measured_again(entry, protocol[0], settings, kept, progress)
+            again += new
+            evidence += [_evidence(row, new, leaderboards, kept, progress) for row in protocol]
+        judged = verification.judge(evidence, level, tolerance)
+        doubted = [each.row for each in judged if each.verdict == "refuted" and each.test in ("combined", "tolerance")]
+        if doubted and confirm > 1:
+            seeds = range(settings.seed + 1, settings.seed + 1 + confirm)
+            told = ", ".join(sorted({f"{row.metric} {row.column}" for row in doubted}))
+            progress.warn(f"confirming {told} with seeds {seeds[0]} to {seeds[-1]}")
+            for protocol in runs_of(doubted, by_seed=False):
+                more = [
+                    measured_again(entry, protocol[0], dataclasses.replace(settings, seed=seed), kept, progress)
+                    for seed in seeds
+                ]
+                evidence = [_repeated(each, more) if each.row in protocol else each for each in evidence]
+            judged = verification.judge(evidence, level, tolerance)
+    return judged, again
+
+
+def _evidence(row: Row, again: Iterable[Row], leaderboards: Path, kept: Path, progress: Progress) -> Evidence:
+    """A row beside the one of its column in `again`, with the values of both where both are kept and not stale."""
+    other = next((each for each in again if each.column == row.column), None)
+    if other is None:
+        raise UserError(f"{row.metric} gives no {row.column} any more; run it again")
+    if not values.path(leaderboards, row).is_file() or other.status != "ok":
+        return Evidence(row, other)
+    try:
+        return Evidence(row, other, (values.read(leaderboards, row), values.read(kept, other)))
+    except DataError as error:
+        if "holds no" not in str(error):
+            progress.warn(f"not used: {error}")
+        return Evidence(row, other)
+
+
+def _repeated(evidence: Evidence, more: Iterable[Iterable[Row]]) -> Evidence:
+    """The evidence with the values that `more` runs give of its column."""
+    found = (row.value for rows in more for row in rows if row.column == evidence.row.column)
+    return evidence._replace(repeats=tuple(value for value in found if value is not None))
+
+
+def record(leaderboards: Path, judged: Iterable[Judgement], again: Iterable[Row]) -> None:
+    """Write to the board what `verify` gave: the verdicts on rows, and the rows of its seed that have a value."""
+    marked, verified = list[Row](), set()
+    for each in judged:
+        if each.verdict == "verified":
+            verified.add(each.again.identity)
+        if each.verdict != "unverified":
+            marked.append(dataclasses.replace(each.row, verified=each.verdict))
+    kept = [row for row in again if row.status == "ok"]
+    marked += [dataclasses.replace(row, verified="verified") if row.identity in verified else row for row in kept]
+    board.write(leaderboards, marked)
+
+
+def reproduce(
+    entry: Entry, run: Sequence[Row], settings: Settings, progress: Progress
+) -> list[tuple[Row, Row, Agreement]]:
+    """Each row of one run, the same computed now with the run's seed and number type, and how the two compare.
+
+    UserError where the metric gives a column no more.
+    """
+    how = dataclasses.replace(settings, seed=run[0].seed or 0, journal=None)
+    with tempfile.TemporaryDirectory() as folder:
+        new = {row.column: row for row in measured_again(entry, run[0], how, Path(folder), progress)}
+    if gone := [row.column for row in run if row.column not in new]:
+        raise UserError(f"{run[0].metric} no longer gives {', '.join(gone)}")
+    return [(row, new[row.column], verification.agreement(row, new[row.column])) for row in run]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
@@ -21,11 +21,13 @@ from vaebench.core.metric import BLOCK, Metric, Resources, Stage, Trajectory, Un
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.distributions.noise import keyed
+from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.executor import Executor, Pass, in_process
 from vaebench.evaluation.journal import BlockKey, Journal
 from vaebench.functional.random import derive
 
 EVERY = 10  # blocks of which one is in float32 in a spliced run
+CPU = torch.device("cpu")
 MOST_ROWS = 4096  # draws decoded at once
 DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
 
@@ -49,32 +51,37 @@ class Progress(Protocol):
         """Something that the user should know and that stops nothing."""
         ...
 
+    def fetch(self, done: int, total: int | None, name: str) -> None:
+        """`done` of `total` bytes of `name` are here, as `remote.Fetching`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run. No value depends on `rows` or `in_flight` but for rounding.
+    """How to run. No value depends on `max_draws`, `in_flight`, `cluster` or `journal` but for rounding.
 
-    `rows` draws are decoded at once: by default what a CPU's cache holds, or half of an accelerator's free memory. Of
-    `in_flight` blocks there is by default one for each CPU thread; with `cluster`, blocks are computed there instead. A
-    `dtype` of bfloat16 is of the networks alone: see `networks.arithmetic`. Where `spliced`, every tenth block is in
-    float32 instead.
+    `seed` is that of all noise. `max_draws` are decoded at once: by default what a CPU's cache holds, or half of an
+    accelerator's free memory. Of `in_flight` blocks there is by default one for each CPU thread; with `cluster`, blocks
+    are computed there instead. A `dtype` of bfloat16 is of the networks alone: see `core.arithmetic`. Where `spliced`,
+    every tenth block is in float32 instead. Finished blocks are kept in `journal`. `data` is the root of datasets, by
+    default `files.default_data`; `inception` is a file of weights, or "download", by default `inception.default`.
     """
 
-    device: torch.device
+    device: torch.device = CPU
     dtype: torch.dtype = torch.float32
-    rows: int | None = None
+    seed: int = 0
+    max_draws: int | None = None
     in_flight: int | None = None
     cluster: Executor | None = None
     spliced: bool = False
+    journal: Journal | None = None
+    data: Path | None = None
+    inception: str | None = None
 
     @property
     def weights_dtype(self) -> torch.dtype:
         """What weights, densities and statistics are in."""
         return torch.float32 if self.dtype == torch.bfloat16 else self.dtype
-
-    def dtype_of(self, block: range) -> torch.dtype:
-        """What the networks compute a block in."""
-        return torch.float32 if self.spliced and block.start // BLOCK % EVERY == 0 else self.dtype
 
     @property
     def blocks_in_flight(self) -> int:
@@ -89,22 +96,30 @@ class Settings:
         return self.cluster or partial(in_process, in_flight=self.blocks_in_flight)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: a model under its board name, and what it is: a digest of adapter and options, its weights."""
-
-    name: str
-    model: LatentVariableModel
-    architecture: str
-    weights_sha256: str
+def dtype_of(block: range, *, dtype: torch.dtype, spliced: bool) -> torch.dtype:
+    """What the networks compute a block in: `dtype`, or where spliced float32 in every tenth."""
+    return torch.float32 if spliced and block.start // BLOCK % EVERY == 0 else dtype
 
 
-class Surroundings(NamedTuple):
-    """What the metrics of one run share: resources, a keeper of files (metric, name, content), and stages so far."""
+Keep = Callable[[str, str, bytes], None]
+"""Keeps a file of a metric: the metric's name, the file's, and its content."""
+Stages = dict[tuple[Stage, str], dict[str, Tensor]]
+"""What the metrics of one run have shared so far, by stage and split."""
 
-    resources: Resources
-    keep: Callable[[str, str, bytes], None]
-    stages: dict[tuple[Stage, str], dict[str, Tensor]]
+
+@final
+class Silent:
+    """A `Progress` that says nothing."""
+
+    def start(self, metric: str, blocks: int) -> None: ...
+    def advance(self, blocks: int) -> None: ...
+    def failed(self, metric: str, error: Exception) -> None: ...
+    def warn(self, text: str) -> None: ...
+    def fetch(self, done: int, total: int | None, name: str) -> None: ...
+
+
+def discard(metric: str, name: str, content: bytes) -> None:
+    """`Keep` that keeps nothing."""
 
 
 @final
@@ -130,53 +145,48 @@ class NoResources:
         raise self._none("the Inception network")
 
 
-def alone() -> Surroundings:
-    """Surroundings with no resources, which keep no files."""
-    return Surroundings(NoResources(), lambda metric, name, content: None, {})
-
-
 @final
 class MetricRun:
-    """The `metric.Run` of one metric on one subject and dataset."""
+    """The `metric.Run` of one metric on one entry. Metrics that are given the same `stages` share passes."""
 
     def __init__(
         self,
-        subject: Subject,
-        dataset: Dataset,
+        entry: Entry,
         name: str,
         metric: Metric,
-        seed: int,
         settings: Settings,
-        journal: Journal | None,
         progress: Progress,
-        surroundings: Surroundings | None = None,
+        resources: Resources | None = None,
+        keep: Keep = discard,
+        stages: Stages | None = None,
     ) -> None:
-        self._subject, self._dataset, self._name, self._metric = subject, dataset, name, metric
-        self._seed, self._settings, self._journal, self._progress = seed, settings, journal, progress
-        self._around = alone() if surroundings is None else surroundings
+        self._entry, self._name, self._metric, self._settings, self._progress = entry, name, metric, settings, progress
+        self._resources = NoResources() if resources is None else resources
+        self._keep, self._stages = keep, {} if stages is None else stages
+        self._dataset, self._seed, self._journal = entry.dataset, settings.seed, settings.journal
         self._passes, self._cut = 0, 1
         self.share = 1.0
         """Of the examples, those in float32 where blocks are spliced: in the pass that has fewest"""
 
     @property
     def resources(self) -> Resources:
-        return self._around.resources
+        return self._resources
 
     @property
     def model_name(self) -> str:
-        return self._subject.name
+        return self._entry.name
 
     def warn(self, text: str) -> None:
         self._progress.warn(text)
 
     def keep(self, name: str, content: bytes) -> None:
-        self._around.keep(self._name, name, content)
+        self._keep(self._name, name, content)
 
     def keep_values(self, values: Mapping[str, Tensor]) -> None:
         fields = parameters(self._metric)
         about = {
-            "model": self._subject.name,
-            "weights_sha256": self._subject.weights_sha256,
+            "model": self._entry.name,
+            "weights_sha256": self._entry.weights_sha256,
             "dataset": self._dataset.name,
             "data_fingerprint": self._dataset.fingerprint,
             "split": self._metric.split,
@@ -198,8 +208,8 @@ class MetricRun:
         return derive(self._seed, self._name)
 
     def rows(self, model: LatentVariableModel) -> int:
-        if self._settings.rows is not None:
-            return self._settings.rows
+        if self._settings.max_draws is not None:
+            return self._settings.max_draws
         if self.device.type == "cuda":
             return memory.rows(model, self.device, MOST_ROWS)
         return min(MOST_ROWS, max(1, DECODED_FLOATS // probe(model).raw.numel()))
@@ -223,13 +233,13 @@ class MetricRun:
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
         self._count(len(split))
-        if (stage, split.identity) not in self._around.stages:
+        if (stage, split.identity) not in self._stages:
             seed = derive(self._seed, "stage", stage.stream)
-            work = self._pass(partial(apply, stage=stage, model=self._subject.model), split, seed, batch, None)
+            work = self._pass(partial(apply, stage=stage, model=self._entry.model), split, seed, batch, None)
             key = partial(self._key, work, f"stage {qualified(type(stage))}", stage.version, parameters(stage))
             name = f"stage {type(stage).__name__}"
-            self._around.stages[stage, split.identity] = self._map(work, key, name, len(split))
-        return dict(self._around.stages[stage, split.identity])
+            self._stages[stage, split.identity] = self._map(work, key, name, len(split))
+        return dict(self._stages[stage, split.identity])
 
     def _count(self, total: int) -> None:
         spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))
@@ -238,8 +248,8 @@ class MetricRun:
     def _pass(
         self, function: Callable[..., Mapping[str, Tensor]], split: Split, seed: int, batch: int, rows: int | None
     ) -> Pass:
-        dtype_of = dataclasses.replace(self._settings, cluster=None).dtype_of  # which is sent to a cluster itself
-        return Pass(function, split, seed, batch, rows, self._cut, self.device, dtype_of)
+        computed_in = partial(dtype_of, dtype=self._settings.dtype, spliced=self._settings.spliced)
+        return Pass(function, split, seed, batch, rows, self._cut, self.device, computed_in)
 
     def _map(self, work: Pass, key: Callable[[str, range], BlockKey], name: str, total: int) -> dict[str, Tensor]:
         key = partial(key, pass_identity(work.function))
@@ -275,8 +285,8 @@ class MetricRun:
 
     def _key(self, work: Pass, name: str, version: int, fields: str, function: str, block: range) -> BlockKey:
         return BlockKey(
-            architecture=self._subject.architecture,
-            weights_sha256=self._subject.weights_sha256,
+            architecture=self._entry.architecture,
+            weights_sha256=self._entry.weights_sha256,
             data_fingerprint=self._dataset.fingerprint,
             dataset=self._dataset.name,
             split=work.split.identity,
@@ -285,7 +295,7 @@ class MetricRun:
             parameters=fields,
             function=function,
             noise=work.seed,
-            dtype=str(self._settings.dtype_of(block)),
+            dtype=str(work.dtype_of(block)),
             device=self.device.type,
             block_start=block.start,
             block_stop=block.stop,

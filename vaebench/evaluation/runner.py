@@ -18,24 +18,27 @@ from vaebench import __version__
 from vaebench.boards.rows import Row
 from vaebench.core.arithmetic import arithmetic
 from vaebench.core.data import Dataset
-from vaebench.core.metric import Column, Measurement, Metric, UnavailableError
+from vaebench.core.metric import Column, Measurement, Metric, Resources, UnavailableError
+from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation import precision
+from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.executor import LostError
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.precision import Effect, Unheard
+from vaebench.evaluation.precision import Effect
 from vaebench.evaluation.provenance import device_name, git, peak_memory
-from vaebench.evaluation.run import MetricRun, Progress, Settings, Subject, Surroundings, alone, parameters, probe
+from vaebench.evaluation.resources import LocalResources
+from vaebench.evaluation.run import Keep, MetricRun, Progress, Settings, Silent, Stages, discard, parameters, probe
 
 Status = Literal["ok", "skipped", "failed"]
 
 
-def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
+def _comparability(model: LatentVariableModel, dataset: Dataset, metric: Metric) -> str:
     """What must be equal for two rows to be ranked together, as sorted JSON."""
     space = dataset.space
     dynamic = any(split.binarised for split in dataset.splits.values())
     protocol: dict[str, Any] = {
         **dataclasses.asdict(metric),
-        "likelihood": probe(subject.model).family,
+        "likelihood": probe(model).family,
         "levels": space.levels,
         "measure": space.measure,
         "binarisation": "dynamic" if dynamic else "none",
@@ -43,29 +46,30 @@ def _comparability(subject: Subject, dataset: Dataset, metric: Metric) -> str:
     return json.dumps(protocol, sort_keys=True)
 
 
-def evaluate(
-    subject: Subject,
-    dataset: Dataset,
+def measure(
+    entry: Entry,
     metrics: Mapping[str, Metric],
-    *,
-    seed: int,
     settings: Settings,
-    journal: Journal | None,
+    *,
     progress: Progress,
-    surroundings: Surroundings | None = None,
+    keep: Keep = discard,
+    resources: Resources | None = None,
 ) -> Iterator[list[Row]]:
     """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
 
-    A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
-    in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
-    float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
-    `precision.effects`. UserError where bfloat16 cannot be had.
+    `keep` is given the files of metrics; `resources` are by default what is on this machine. A metric that fails costs
+    its own rows only; a LostError ends the run. The model is moved to the device and dtype, in evaluation mode. In
+    bfloat16 every metric is measured twice, the second time with a tenth of its blocks in float32: each row's reason
+    then says what bfloat16 changes, and it is `failed` where that is too much for `precision.effects`. UserError where
+    bfloat16 cannot be had, DataError where weights do not fit.
     """
-    surroundings = alone() if surroundings is None else surroundings
-    unheard = surroundings._replace(keep=lambda metric, name, content: None, stages={})
-    subject.model.eval().to(device=settings.device, dtype=settings.weights_dtype)
+    if not metrics:
+        return
+    resources = LocalResources(entry, settings, progress) if resources is None else resources
+    model, dataset, stages, spliced_stages = entry.model, entry.dataset, Stages(), Stages()
+    model.eval().to(device=settings.device, dtype=settings.weights_dtype)
     if reduced := settings.dtype == torch.bfloat16:
-        precision.check(subject.model, settings.device)
+        precision.check(model, settings.device)
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for name, metric in metrics.items():
         started = time.perf_counter()
@@ -74,17 +78,17 @@ def evaluate(
         status: Status = "ok"
         comparability = parameters(metric)
         try:
-            comparability = _comparability(subject, dataset, metric)
-            if (reason := metric.unsupported(subject.model, dataset)) is not None:
+            comparability = _comparability(model, dataset, metric)
+            if (reason := metric.unsupported(model, dataset)) is not None:
                 status = "skipped"
             else:
-                run = partial(MetricRun, subject, dataset, name, metric, seed)
-                with _remembered(journal, settings) as memory:
+                run = partial(MetricRun, entry, name, metric, resources=resources)
+                with _remembered(settings) as how:
                     with arithmetic(settings.dtype):
-                        measured = _collect(metric, subject, dataset, run(settings, memory, progress, surroundings))
+                        measured = _collect(metric, entry, run(how, progress, keep=keep, stages=stages))
                     if reduced:
-                        again = run(dataclasses.replace(settings, spliced=True), memory, Unheard(), unheard)
-                        spliced = _collect(metric, subject, dataset, again)
+                        again = run(dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
+                        spliced = _collect(metric, entry, again)
                         effects = precision.effects(measured, spliced, again.share)
         except UnavailableError as error:
             status, reason = "skipped", str(error)
@@ -95,8 +99,8 @@ def evaluate(
             status, reason = "failed", f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - started
         common = {
-            "model": subject.name,
-            "weights_sha256": subject.weights_sha256,
+            "model": entry.name,
+            "weights_sha256": entry.weights_sha256,
             "dataset": dataset.name,
             "data_fingerprint": dataset.fingerprint,
             "split": metric.split,
@@ -107,7 +111,7 @@ def evaluate(
             "origin": "measured",
             "source": None,
             "verified": "unverified",
-            "seed": seed,
+            "seed": settings.seed,
             "device": device_name(settings.device),
             "dtype": str(settings.dtype).removeprefix("torch."),
             "torch": torch.__version__,
@@ -123,24 +127,24 @@ def evaluate(
             _row(common, column, *_judged(measured.get(column.name), status, reason, effects.get(column.name)))
             for column in columns
         ]
-    if journal is not None:
-        journal.prune()
+    if settings.journal is not None:
+        settings.journal.prune()
 
 
 @contextmanager
-def _remembered(journal: Journal | None, settings: Settings) -> Iterator[Journal | None]:
-    """`journal`; in bfloat16, where there is none, one for the block, so that nothing is computed twice."""
-    if journal is not None or settings.dtype != torch.bfloat16:
-        yield journal
+def _remembered(settings: Settings) -> Iterator[Settings]:
+    """`settings`; in bfloat16, where there is no journal, with one for the block, so that nothing is computed twice."""
+    if settings.journal is not None or settings.dtype != torch.bfloat16:
+        yield settings
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield Journal(Path(folder))
+        yield dataclasses.replace(settings, journal=Journal(Path(folder)))
 
 
-def _collect(metric: Metric, subject: Subject, dataset: Dataset, run: MetricRun) -> dict[str, Measurement]:
+def _collect(metric: Metric, entry: Entry, run: MetricRun) -> dict[str, Measurement]:
     """The measurements by column; ValueError for an undeclared or repeated column, or a value that is not finite."""
     declared, measured = {column.name for column in metric.columns}, dict[str, Measurement]()
-    for measurement in metric.measure(subject.model, dataset, run):
+    for measurement in metric.measure(entry.model, entry.dataset, run):
         if measurement.column not in declared or measurement.column in measured:
             raise ValueError(f"column {measurement.column!r} is undeclared or came twice")
         if not math.isfinite(measurement.value) or not math.isfinite(measurement.stderr or 0.0):

@@ -1,33 +1,28 @@
 """Several models on several datasets: what is missing from their boards, in which order, and what becomes of each."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from vaebench.boards.rows import Row
-from vaebench.core import files
 from vaebench.core.metric import Metric
-from vaebench.evaluation.board_run import Pair, Terms, onto_board
+from vaebench.evaluation.board_run import onto_board
+from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.executor import LostError
-from vaebench.evaluation.run import Progress, parameters
+from vaebench.evaluation.run import Progress, Settings, parameters
 from vaebench.models.card import Card
 
-
-@dataclass(frozen=True)
-class Job:
-    """A pair and the metrics to measure on it: none, where nothing is missing."""
-
-    pair: Pair
-    metrics: Mapping[str, Metric]
+Job = tuple[Entry, Mapping[str, Metric]]
+"""An entry and the metrics to measure on it: none, where nothing is missing."""
 
 
 class Outcome(NamedTuple):
     """What became of a card: its rows, and the error that ended it before all metrics were done."""
 
-    card: Card
+    model: str
+    dataset: str
     rows: Sequence[Row]
     error: Exception | None
     seconds: float
@@ -41,14 +36,14 @@ class View(Progress, Protocol):
         ...
 
 
-def missing(pair: Pair, metrics: Mapping[str, Metric], terms: Terms, rows: Iterable[Row]) -> dict[str, Metric]:
+def missing(entry: Entry, metrics: Mapping[str, Metric], settings: Settings, rows: Iterable[Row]) -> dict[str, Metric]:
     """The `metrics` without a row among `rows` that has a value and the same content.
 
     That is: model, weights, data, metric, version, parameters, seed and number type. What was skipped or failed is
     missing, since what it lacked may be there now.
     """
-    dtype = str(terms.settings.dtype).removeprefix("torch.")
-    content = (pair.card.name, files.sha256(pair.weights), pair.dataset.fingerprint, terms.seed, dtype)
+    dtype = str(settings.dtype).removeprefix("torch.")
+    content = (entry.name, entry.weights_sha256, entry.dataset.fingerprint, settings.seed, dtype)
     done = {
         (row.metric, row.metric_version, row.parameters)
         for row in rows
@@ -75,21 +70,22 @@ def longest_first(jobs: Sequence[Job], rows: Iterable[Row]) -> list[Job]:
 
 
 def _seconds(job: Job, took: Mapping[tuple[str, str, str, int, str], float]) -> float | None:
-    card = job.pair.card
-    keys = [(card.name, card.dataset, name, m.version, parameters(m)) for name, m in job.metrics.items()]
+    entry, metrics = job
+    keys = [(entry.name, entry.dataset.name, name, m.version, parameters(m)) for name, m in metrics.items()]
     return sum(took[key] for key in keys) if all(key in took for key in keys) else None
 
 
 def _work(job: Job) -> int:
-    data = job.pair.dataset
-    examples = sum(len(data.split(metric.split)) for metric in job.metrics.values() if data.has(metric.split))
-    return job.pair.weights.stat().st_size * examples
+    entry, metrics = job
+    data = entry.dataset
+    examples = sum(len(data.split(metric.split)) for metric in metrics.values() if data.has(metric.split))
+    return examples * (0 if entry.weights is None else entry.weights.stat().st_size)
 
 
 def outcomes(
     cards: Sequence[Card],
     prepare: Callable[[Card], Job],
-    terms: Terms,
+    settings: Settings,
     rows: Iterable[Row],
     leaderboards: Path,
     view: View,
@@ -100,24 +96,26 @@ def outcomes(
     """
     jobs, places = list[Job](), count()
 
-    def begin(card: Card) -> None:
+    def begin(model: str, dataset: str) -> None:
         if len(cards) > 1:
-            view.pair(f"{card.name} on {card.dataset}", next(places), len(cards))
+            view.pair(f"{model} on {dataset}", next(places), len(cards))
 
     for card in cards:
         try:
             jobs.append(prepare(card))
         except Exception as error:
-            begin(card)
-            yield Outcome(card, [], error, 0.0)
-    for job in longest_first(jobs, rows):
-        card, started, ended, measured = job.pair.card, perf_counter(), None, list[Row]()
-        begin(card)
+            begin(card.name, card.dataset)
+            yield Outcome(card.name, card.dataset, [], error, 0.0)
+    jobs = longest_first(jobs, rows)
+    while jobs:
+        entry, metrics = jobs.pop(0)  # so that its model goes when it is done
+        started, ended, measured = perf_counter(), None, list[Row]()
+        begin(entry.name, entry.dataset.name)
         try:
-            for finished in onto_board(leaderboards, job.pair, job.metrics, terms, view):
+            for finished in onto_board(leaderboards, entry, metrics, settings, view):
                 measured += finished
         except LostError:
             raise
         except Exception as error:
             ended = error
-        yield Outcome(card, measured, ended, perf_counter() - started)
+        yield Outcome(entry.name, entry.dataset.name, measured, ended, perf_counter() - started)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tomli_w
 
 from vaebench.core import files
+from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError, foreign, unknown
 from vaebench.core.tables import COUNT, Table, build, check_size, within
 
@@ -204,6 +205,18 @@ def find(name: str, dataset: str) -> Card:
     if elsewhere:
         raise UserError(f"model {name!r} has no card on dataset {dataset!r}; it has one on: {', '.join(elsewhere)}")
     raise UserError(f"{unknown('model', name, here or [n for _, n in ids()])} (datasets: {dataset})")
+
+
+def named(model: str | Path, dataset: str | None) -> Card:
+    """The card at a path that ends in .toml, else the zoo's of that name, which needs a dataset. As `read`, `find`."""
+    if isinstance(model, Path) or model.endswith(".toml"):
+        return read(Path(model), dataset)
+    known = plugins.names("datasets")
+    if dataset is None:
+        raise UserError(f"model {model!r} needs a dataset; it is one of {', '.join(known)}")
+    if dataset not in known:
+        raise unknown("dataset", dataset, known)
+    return find(model, dataset)
 
 
 def ids() -> list[tuple[str, str]]:

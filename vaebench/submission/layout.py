@@ -11,7 +11,6 @@ from vaebench.models import card as cards
 
 if TYPE_CHECKING:
     from vaebench.core.metric import Metric
-    from vaebench.core.remote import Fetching
     from vaebench.evaluation.run import Progress
     from vaebench.submission.folder import Submission
 
@@ -37,28 +36,28 @@ def check_out(out: Path, found: "Submission") -> None:
 
 def lay_out(
     tree: Path, found: "Submission", metrics: "Mapping[str, Metric]", data: Path | None, device: str,
-    batch_size: int | None, progress: "Progress", fetching: "Fetching | None" = None,
+    max_draws: int | None, progress: "Progress",
 ) -> None:  # fmt: skip
     """Measure the model, and write the files of its pull request below `tree`."""
     from vaebench.boards import export
     from vaebench.boards import store as board
     from vaebench.core.device import torch_device
-    from vaebench.evaluation import board_run as evaluation
-    from vaebench.evaluation import run as metric_run
+    from vaebench.evaluation import entry as entries
+    from vaebench.evaluation import runner
     from vaebench.evaluation.journal import Journal
+    from vaebench.evaluation.run import Settings
     from vaebench.submission.rows import SEED, beside
 
     card, boards = found.card, tree / "leaderboards"
-    pair = evaluation.Pair(card, found.weights, load_dataset(card.dataset, data))
-    settings = metric_run.Settings(torch_device(device), rows=batch_size)
-    journal, place = Journal(files.cache() / "journal"), data or files.default_data()
-    terms = evaluation.Terms(SEED, settings, journal, place, fetching=fetching)
+    entry = entries.of_card(card, found.weights, load_dataset(card.dataset, data))
+    journal = Journal(files.cache() / "journal")
+    settings = Settings(torch_device(device), seed=SEED, max_draws=max_draws, journal=journal, data=data)
 
     def keep(metric: str, name: str, content: bytes) -> None:
         files.write_atomic(boards / card.dataset / card.name / metric / name, content)
 
-    measured = [row for rows in evaluation.evaluate(pair, metrics, terms, keep, progress) for row in rows]
-    rows = board.merge([], measured)
+    measured = runner.measure(entry, metrics, settings, progress=progress, keep=keep)
+    rows = board.merge([], [row for finished in measured for row in finished])
     zoo = tree / "model_zoo" / card.dataset
     cards.write(card, zoo / f"{card.name}.toml")
     if found.carries_weights:

@@ -1,0 +1,67 @@
+"""What is evaluated: a model with its weights, on a dataset, under a name."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import final
+
+from vaebench.core import files
+from vaebench.core.content import raw
+from vaebench.core.data import Dataset, Space
+from vaebench.core.model import LatentVariableModel
+from vaebench.models import loading
+from vaebench.models.card import Card
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A model under its `name` on the board, and the dataset that it is evaluated on.
+
+    `build` makes the model, weights included; `architecture` names its code and options by content, `weights_sha256`
+    its weights. `weights` is their file, where there is one, and `trajectory` the folder of checkpoints along the
+    training: None for the one beside the weights.
+    """
+
+    name: str
+    dataset: Dataset
+    build: Callable[[], LatentVariableModel]
+    architecture: str
+    weights_sha256: str
+    weights: Path | None = None
+    trajectory: Path | None = None
+
+    @cached_property
+    def model(self) -> LatentVariableModel:
+        """The model, made when it is first asked for. UserError or DataError where it cannot be."""
+        return self.build()
+
+
+def of_card(
+    card: Card, weights: Path, dataset: Dataset, *, trajectory: Path | None = None, name: str | None = None
+) -> Entry:
+    """The entry of a card with the `weights` of a file, under the card's name or another. DataError: it is unreadable.
+
+    Whether the weights fit the card is seen when the model is made.
+    """
+    build = partial(_loaded, card, dataset.space, weights)
+    sha256 = files.sha256(weights)
+    return Entry(name or card.name, dataset, build, loading.architecture(card), sha256, weights, trajectory)
+
+
+def of_model(model: LatentVariableModel, dataset: Dataset, name: str) -> Entry:
+    """The entry of a model in memory, whose weights are named by content: names, types, shapes and bytes."""
+    kind = type(model)
+    sha = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        sha.update(raw(tensor))
+    return Entry(name, dataset, lambda: model, f"{kind.__module__}.{kind.__qualname__}", sha.hexdigest())
+
+
+def _loaded(card: Card, space: Space, weights: Path) -> LatentVariableModel:
+    model = loading.build_model(card, space)
+    loading.load_weights(model, weights)
+    return model
