@@ -57,8 +57,11 @@ if TYPE_CHECKING:
               show_default=True, help="bfloat16: of networks alone, and refused where a value shows it.")  # fmt: skip
 @max_draws_option
 @click.option("--in-flight", type=click.IntRange(min=1), help="Blocks at once.  [default: one for each CPU thread]")
-@click.option("--workers", type=click.IntRange(min=1), help="Blocks on so many processes of this machine (Dask).")
-@click.option("--cluster", metavar="ADDRESS", help="Blocks on the Dask cluster of this scheduler: tcp://host:8786.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Blocks on so many processes of this machine (Dask, by TLS)."
+)
+@click.option("--cluster", metavar="ADDRESS", help="Blocks on the Dask cluster of this scheduler, tcp://host:8786 or "
+              "tls://host:8786. It is trusted: who reaches it can run code on its workers, and here.")  # fmt: skip
 @click.option("--inception-weights", "inception", metavar="FILE|download",
               help="For fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
 @click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board: same weights, data, "

@@ -1,6 +1,7 @@
 """Blocks computed by the workers of a Dask cluster: the extra `vaebench[cluster]`.
 
-A cluster is trusted as this process is: objects go to it and come back pickled. What is read from a file, a checkpoint
+A cluster is trusted as this process is: objects go to it and come back pickled. That of one machine is reached with a
+certificate alone; whose scheduler `--cluster` names is the user's business. What is read from a file, a checkpoint
 among them, has been read and checked before, here, and never as a pickle.
 """
 
@@ -24,8 +25,9 @@ from vaebench.evaluation.executor import Finished, LostError, Pass, Values
 from vaebench.evaluation.provenance import code
 
 try:
+    import dask
     from dask.tokenize import normalize_token, tokenize
-    from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed
+    from distributed import Client, Future, LocalCluster, Security, WorkerPlugin, as_completed
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
 except ImportError as error:
@@ -158,20 +160,23 @@ class Cluster:
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Cluster]:
-    """The cluster of the scheduler at `address`.
+def connect(address: str, security: Security | None = None) -> Iterator[Cluster]:
+    """The cluster of the scheduler at `address`, by the certificates of `security`, else those that Dask is configured
+    with.
 
     UserError where there is none, where it has no worker, or where one is not as this process is.
     """
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it would log is raised here
     try:
-        client = Client(address, timeout=TIMEOUT, set_as_default=False)
+        client = Client(address, timeout=TIMEOUT, set_as_default=False, security=security)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error) or f"no answer in {TIMEOUT} s"
         raise UserError(f"no scheduler at {address} ({reason}); start one with: dask scheduler") from error
     with client:
         wanted = here()
         for worker, found in client.run(here, on_error="return").items():
+            if isinstance(found, OSError):  # it has died meanwhile, and is no worker any more
+                continue
             if differs := str(found) if isinstance(found, Exception) else differences(found, wanted):
                 raise UserError(f"worker {worker} has {differs}; install there what is here")
         client.register_plugin(Admission(), name="vaebench")
@@ -199,10 +204,19 @@ def _copies_kept(client: Client) -> Iterator[None]:
 
 @contextmanager
 def local(workers: int) -> Iterator[Cluster]:
-    """A cluster of `workers` processes of this machine, which share torch's threads between them."""
+    """A cluster of `workers` processes of this machine, which share torch's threads between them.
+
+    They and this process know one another by a certificate that is made here and is in no file: whoever has none, as
+    another user of this machine, is refused. UserError where none can be made.
+    """
+    try:
+        security = Security.temporary()
+    except ImportError as error:
+        raise UserError(f"workers of one machine need TLS ({error}); pip install 'vaebench[cluster]'") from error
     share = str(max(1, torch.get_num_threads() // workers))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), share)
     with (
+        dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -210,7 +224,8 @@ def local(workers: int) -> Iterator[Cluster]:
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
             env=threads,
+            security=security,
         ) as started,
-        connect(started.scheduler_address) as cluster,
+        connect(started.scheduler_address, security) as cluster,
     ):
         yield cluster
