@@ -52,5 +52,6 @@ def reason(error: Exception) -> str:
         return "it asks for more memory than there is"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = " ".join(str(error).split())[:LONGEST]
+    printable = "".join(sign if sign.isprintable() else " " for sign in str(error))
+    text = " ".join(printable.split())[:LONGEST]
     return text if text and isinstance(error, OSError | ValueError) else f"{type(error).__name__} {text}".rstrip()
