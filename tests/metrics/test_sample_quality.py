@@ -62,11 +62,17 @@ class Categorical(Likelihood):
 
 
 @final
-class Other:
+class Other(LatentDistribution):
     """A posterior that is no diagonal Gaussian, though its draws are another's."""
 
     def __init__(self, base: DiagonalGaussian) -> None:
-        self.rsample, self.log_prob = base.rsample, base.log_prob
+        self.base = base
+
+    def rsample(self, samples: int) -> Latents:
+        return self.base.rsample(samples)
+
+    def log_prob(self, latents: Latents) -> Tensor:
+        return self.base.log_prob(latents)
 
 
 Fault = Literal["", "nan", "bright", "constant"]

@@ -1,28 +1,18 @@
 """The waist of the suite: what a metric may ask of a model, whatever its family."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from vaebench.core.data import Space
+from vaebench.distributions.errors import UnavailableError
+from vaebench.distributions.latent import LatentDistribution as LatentDistribution
+from vaebench.distributions.latent import Latents as Latents
 from vaebench.distributions.likelihoods import Likelihood
-
-Latents = tuple[Tensor, ...]
-"""Latent groups, top-down; each (S, B, *event)."""
-
-
-class LatentDistribution(Protocol):
-    """A distribution over latents for each of B examples."""
-
-    def rsample(self, samples: int) -> Latents:
-        """S reparameterised draws per example, each group (S, B, *event)."""
-        ...
-
-    def log_prob(self, latents: Latents) -> Tensor:
-        """The log density of `latents`, (S, B) nats."""
-        ...
+from vaebench.functional.divergence import kl_gaussian
 
 
 class Draws(NamedTuple):
@@ -68,6 +58,18 @@ class LatentVariableModel(nn.Module, ABC):
     def draw(self, x: Tensor, samples: int) -> Draws:
         """`samples` draws of q(z|x), scored. What depends on x alone is computed once for all of them."""
 
+    def drawer(self, x: Tensor) -> Callable[[int], Draws]:
+        """`draw` of x, for any number of calls: a function of the number of draws."""
+        return partial(self.draw, x)
+
+    def draw_with_rate(self, x: Tensor, samples: int) -> tuple[Draws, Tensor]:
+        """`draw`, and the rate E_q[log q(z|x) - log p(z)] of each example, (B,) nats.
+
+        It is exact between diagonal Gaussians, and the mean over the same draws otherwise.
+        """
+        draws = self.draw(x, samples)
+        return draws, (draws.log_posterior - draws.log_prior).mean(0)
+
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
         """A deterministic representation, (B, F)."""
@@ -81,14 +83,23 @@ class FactoredModel(LatentVariableModel, ABC):
     """A model whose three distributions are independent computations, so that `draw` composes them."""
 
     def draw(self, x: Tensor, samples: int) -> Draws:
-        posterior = self.posterior(x)
+        return self.drawer(x)(samples)
+
+    def drawer(self, x: Tensor) -> Callable[[int], Draws]:
+        return partial(self._scored, x, self.posterior(x), self.prior(len(x)))
+
+    def draw_with_rate(self, x: Tensor, samples: int) -> tuple[Draws, Tensor]:
+        posterior, prior = self.posterior(x), self.prior(len(x))
+        draws = self._scored(x, posterior, prior, samples)
+        try:
+            return draws, kl_gaussian(*posterior.moments(), *prior.moments())
+        except UnavailableError:
+            return draws, (draws.log_posterior - draws.log_prior).mean(0)
+
+    def _scored(self, x: Tensor, posterior: LatentDistribution, prior: LatentDistribution, samples: int) -> Draws:
         latents = posterior.rsample(samples)
-        return Draws(
-            latents,
-            self.likelihood(latents).log_prob(x),
-            self.prior(len(x)).log_prob(latents),
-            posterior.log_prob(latents),
-        )
+        log_likelihood = self.likelihood(latents).log_prob(x)
+        return Draws(latents, log_likelihood, prior.log_prob(latents), posterior.log_prob(latents))
 
 
 class HierarchicalModel(LatentVariableModel, ABC):

@@ -5,12 +5,13 @@ Dinh, Sohl-Dickstein & Bengio 2017 (RealNVP), equations 7 and 8.
 """
 
 import math
-from typing import cast, final
+from typing import ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from vaebench.distributions import noise
+from vaebench.distributions.latent import LatentDistribution, Latents
 
 
 def _net(width: int, hidden: int) -> nn.Sequential:
@@ -57,8 +58,10 @@ class CouplingFlow(nn.Module):
 
 
 @final
-class DecoupledPrior:
-    """p(z) = N(g(z); 0, t^2 I) |det dg/dz| for B examples: `flow` is g, t the temperature. A LatentDistribution."""
+class DecoupledPrior(LatentDistribution):
+    """p(z) = N(g(z); 0, t^2 I) |det dg/dz| for B examples: `flow` is g, t the temperature."""
+
+    decoupled: ClassVar[bool] = True
 
     def __init__(self, flow: CouplingFlow, batch: int, temperature: float = 1.0) -> None:
         self.flow, self.batch, self.temperature = flow, batch, temperature
@@ -75,3 +78,13 @@ class DecoupledPrior:
         square = u.square().sum(-1) / self.temperature**2
         normal: Tensor = -0.5 * (square + width * math.log(2 * math.pi * self.temperature**2))
         return normal + cast(Tensor, log_det)
+
+    def first(self) -> "DecoupledPrior":
+        return self
+
+    def to_base(self, z: Tensor) -> Tensor:
+        u: Tensor = self.flow(z)[0]
+        return u
+
+    def from_base(self, u: Tensor) -> Latents:
+        return (self.flow.inverse(u)[None],)

@@ -1,19 +1,21 @@
 """Gaussian latents: one vector, or a chain of groups in which each depends on those above it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
 
 from vaebench.distributions import noise
+from vaebench.distributions.errors import UnavailableError
+from vaebench.distributions.latent import LatentDistribution, Latents, Moments
 from vaebench.functional.divergence import kl_gaussian
 from vaebench.functional.gaussian import log_density
 
 
 @final
-class DiagonalGaussian:
-    """N(mean, diag(exp(log_variance))) for B examples: `mean`, `log_variance` (B, L). A LatentDistribution."""
+class DiagonalGaussian(LatentDistribution):
+    """N(mean, diag(exp(log_variance))) for B examples: `mean`, `log_variance` (B, L)."""
 
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
         self.mean, self.log_variance = mean, log_variance
@@ -26,6 +28,21 @@ class DiagonalGaussian:
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """log N(z; mean, variance) summed over L: (S, B) nats."""
         return log_density(latents[0], self.mean, self.log_variance)
+
+    def first(self) -> "DiagonalGaussian":
+        return self
+
+    def moments(self) -> Moments:
+        return Moments(self.mean, self.log_variance)
+
+    def kl(self, other: LatentDistribution) -> Tensor:
+        return kl_gaussian(*self.moments(), *other.moments())
+
+    def to_base(self, z: Tensor) -> Tensor:
+        return z
+
+    def from_base(self, u: Tensor) -> Latents:
+        return (u[None],)
 
 
 State = Any
@@ -54,13 +71,15 @@ def collect(group: int, state: State, z: Tensor) -> State:
 
 
 @final
-class TopDownGaussian:
-    """prod_g N(z_g; mean_g(z_<g), diag variance_g(z_<g)) for B examples. A LatentDistribution.
+class TopDownGaussian(LatentDistribution):
+    """prod_g N(z_g; mean_g(z_<g), diag variance_g(z_<g)) for B examples.
 
     `conditionals[g]` gives group g's mean and log-variance from its state, which begins as `start` and which `absorb`
     carries past each group: work on the groups above is then done once. With `bijections`, what is Gaussian is
     f_g^-1(z_g), one f_g of unit Jacobian for each group.
     """
+
+    chained: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -70,6 +89,22 @@ class TopDownGaussian:
         bijections: Sequence[Bijection] = (),
     ) -> None:
         self.conditionals, self.start, self.absorb, self.bijections = tuple(conditionals), start, absorb, bijections
+
+    @property
+    def kind(self) -> str:
+        return "Gaussian carried by a flow" if self.bijections else "chain of Gaussians"
+
+    def first(self) -> DiagonalGaussian:
+        if self.bijections:
+            raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {self.kind}")
+        mean, log_variance = self.conditionals[0](self.start)
+        return DiagonalGaussian(mean[0].flatten(1), log_variance[0].flatten(1))
+
+    def from_base(self, u: Tensor) -> Latents:
+        if len(self.conditionals) > 1:
+            raise UnavailableError(f"needs one vector of latents; this model has {len(self.conditionals)} groups")
+        (group,) = self.means()
+        return (self.first().from_base(u)[0].reshape(1, len(u), *group.shape[2:]),)
 
     def carried(self, group: int, z: Tensor) -> Tensor:
         """The latents of what is Gaussian."""
@@ -104,13 +139,13 @@ class TopDownGaussian:
                 state = self.absorb(g, state, z)
         return sum(terms[1:], start=terms[0])
 
-    def kl(self, other: "TopDownGaussian") -> Tensor:
+    def kl(self, other: LatentDistribution) -> Tensor:
         """KL(self || other), (B,) nats: the groups' exact KLs, conditioned on one draw of self, the same for both.
 
-        Both have the same bijections (ValueError otherwise), which leave each group's KL as it is.
+        Bijections leave each group's KL as it is. Raises UnavailableError unless both are chains of the same ones.
         """
-        if list(self.bijections) != list(other.bijections):
-            raise ValueError("the KL of chains whose bijections differ has no closed form")
+        if not isinstance(other, TopDownGaussian) or list(self.bijections) != list(other.bijections):
+            raise UnavailableError(f"no KL between a {self.kind} and another {other.kind} has a closed form")
         terms: list[Tensor] = []
         shared, state, theirs = self.absorb == other.absorb, self.start, other.start
         for g, (conditional, peer) in enumerate(zip(self.conditionals, other.conditionals, strict=True)):

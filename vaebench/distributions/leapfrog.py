@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaebench.distributions import noise
 from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.distributions.latent import LatentDistribution, Latents
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.transforms import transformed
 
@@ -89,8 +90,8 @@ class TemperedLeapfrog:
 
 
 @final
-class HamiltonianGaussian:
-    """q(z, rho): z_0 ~ `base` and rho_0 ~ N(0, T_0 I) carried through `flow`, for B examples. A LatentDistribution."""
+class HamiltonianGaussian(LatentDistribution):
+    """q(z, rho): z_0 ~ `base` and rho_0 ~ N(0, T_0 I) carried through `flow`, for B examples."""
 
     def __init__(self, base: DiagonalGaussian, flow: TemperedLeapfrog) -> None:
         self.base, self.flow = base, flow
@@ -121,8 +122,8 @@ class HamiltonianGaussian:
 
 
 @final
-class PhaseSpace:
-    """p(z) p(rho) for B examples: the product of two independent Gaussians. A LatentDistribution."""
+class PhaseSpace(LatentDistribution):
+    """p(z) p(rho) for B examples: the product of two independent Gaussians."""
 
     def __init__(self, position: DiagonalGaussian, momentum: DiagonalGaussian) -> None:
         self.position, self.momentum = position, momentum
@@ -135,3 +136,13 @@ class PhaseSpace:
         """log p(z) + log p(rho), (S, B) nats."""
         z, rho = latents
         return self.position.log_prob((z,)) + self.momentum.log_prob((rho,))
+
+    def first(self) -> DiagonalGaussian:
+        return self.position
+
+    def to_base(self, z: Tensor) -> Tensor:
+        return self.position.to_base(z)
+
+    def from_base(self, u: Tensor) -> Latents:
+        _, momentum = self.rsample(1)
+        return (*self.position.from_base(u), momentum)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 
 from vaebench.core.data import Batch
-from vaebench.distributions.divergence import divergence
 from vaebench.distributions.noise import keyed
 from vaebench.functional.aggregate import draw_mixture, log_mixture_density
 from vaebench.functional.divergence import kl_gaussian
@@ -147,7 +146,8 @@ def consistency(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     exact = 0.5 * (gap[0].square() / top + (gap[1] - slope * gap[0]).square() / low).sum(-1)
     model = model.to(device=device, dtype=dtype)
     with keyed(0, torch.arange(len(x), device=device)):
-        found = divergence(*(model.posterior(each.to(device=device, dtype=dtype)) for each in pair)).cpu()
+        q, p = (model.posterior(each.to(device=device, dtype=dtype)) for each in pair)
+        found = q.kl(p).cpu()
     difference, stderr = mean_stderr(found.double() - exact)
     truth = float(exact.mean())
     yield Answer("consistency, two-level oracle", truth, truth + difference, stderr or 0.0, _rounding(dtype, truth))

@@ -12,7 +12,6 @@ from vaebench.core.augmentation import Transform, refusal, transformed
 from vaebench.core.data import Batch, Dataset
 from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
-from vaebench.distributions.divergence import Gaussians, divergence
 from vaebench.distributions.noise import keyed
 from vaebench.functional.probe import LinearProbe, logistic_probe
 from vaebench.functional.statistics import mean_stderr, wilson_stderr
@@ -31,7 +30,7 @@ def compare(batch: Batch, seed: int, *, model: LatentVariableModel, probe: Linea
         found = _divergences(model, batch.x, others)
         found |= {} if probe is None else _agreements(model, probe, batch.x, others)
     if not found:
-        kind = type(model.posterior(batch.x)).__name__
+        kind = model.posterior(batch.x).kind
         raise UnavailableError(
             f"needs a Gaussian q(z|x), but this model's is a {kind}, or labels of images to train on"
         )
@@ -41,11 +40,10 @@ def compare(batch: Batch, seed: int, *, model: LatentVariableModel, probe: Linea
 def _divergences(model: LatentVariableModel, x: Tensor, others: dict[str, Tensor]) -> dict[str, Tensor]:
     p = model.posterior(x)
     posteriors = {name: model.posterior(other) for name, other in others.items()}
-    return {
-        f"consistency_{name}": divergence(q, p).double()
-        for name, q in posteriors.items()
-        if isinstance(q, Gaussians) and isinstance(p, Gaussians)
-    }
+    try:
+        return {f"consistency_{name}": q.kl(p).double() for name, q in posteriors.items()}
+    except UnavailableError:
+        return {}
 
 
 def _agreements(

@@ -11,12 +11,11 @@ from torch import Tensor
 from vaebench.core.data import Batch, Dataset, Split, eight_bit
 from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
-from vaebench.distributions.coupling import DecoupledPrior
 from vaebench.distributions.noise import keyed
 from vaebench.metrics.shared.cloud_picture import views
 from vaebench.metrics.shared.image_grid import Row, png
 from vaebench.metrics.shared.passes import Decode, PriorSample, candidates, displayed, varied
-from vaebench.metrics.shared.prior import first_prior, generation, representation
+from vaebench.metrics.shared.prior import generation, representation
 from vaebench.metrics.shared.sample_quality import low_posterior, no_images, shown_as, shuffled
 
 ACROSS = 8  # images in a row
@@ -151,7 +150,7 @@ def _picture(x: Tensor) -> Tensor:
 @torch.no_grad()
 def _generation(model: LatentVariableModel, z: Tensor) -> tuple[Tensor, str]:
     """u = g(z) and what to call it."""
-    return generation(model, z), "u" if isinstance(first_prior(model), DecoupledPrior) else "z"
+    return generation(model, z), "u" if model.prior(1).first().decoupled else "z"
 
 
 def _rows(x: Tensor, label: str = "") -> list[Row]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from vaebench.core.data import Batch, Dataset, Split
-from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run
+from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
-from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.distributions.latent import Moments
 from vaebench.functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.information import active_units, mutual_information
@@ -24,12 +24,20 @@ def _densities(batch: Batch, seed: int, *, q: Mixture, dimensions: list[Mixture]
     return {"joint": q.log_density(batch.x), "alone": log_marginal_densities(batch.x, dimensions)}
 
 
+def _factors(model: LatentVariableModel) -> Moments | None:
+    """The moments (1, L) of p(z) where it is a diagonal Gaussian, so that its dimensions are independent."""
+    try:
+        return model.prior(1).moments()
+    except UnavailableError:
+        return None
+
+
 @final
 @dataclass(frozen=True)
 class Information(Metric):
     """The rate E KL(q(z|x) || p(z)) and its parts over the whole of `split`, with q(z) its aggregate posterior.
 
-    rate = mutual information + KL(q(z) || p(z)); where p is a standard normal the last is total correlation
+    rate = mutual information + KL(q(z) || p(z)); where p is a diagonal Gaussian the last is total correlation
     KL(q(z) || prod_l q(z_l)) + sum_l KL(q(z_l) || p(z_l)), whose terms are the curve. Expectations over q(z)
     are means over `draws` draws, spread evenly over the split.
     `active_units_burda` takes the first `burda` training images. Of several latent groups, the first.
@@ -66,9 +74,9 @@ class Information(Metric):
         yield Measurement("mutual_information", *mean_stderr(terms), self.draws)
         yield Measurement("mutual_information_cap", math.log(len(split)), None, len(split))
         yield Measurement("total_correlation", *mean_stderr(joint - alone.sum(1)), self.draws)
-        if isinstance(model.prior(1), DiagonalGaussian):
-            zero = torch.zeros(1, 1, dtype=torch.float64)
-            terms = alone - log_density(z.double()[:, None, :, None], zero, zero)[:, 0]
+        if (prior := _factors(model)) is not None:
+            centre, spread = (each.cpu().double().mT for each in prior)  # (L, 1)
+            terms = alone - log_density(z.double()[:, :, None], centre, spread)
             dimensions = tuple(map(float, range(z.shape[1])))
             curve = Curve(dimensions, tuple(terms.mean(0).tolist()), "dimension", "KL(q(z_l) || p(z_l))")
             yield Measurement("dimension_kl", *mean_stderr(terms.sum(1)), self.draws, curve)

@@ -11,14 +11,13 @@ from torch import Tensor
 from vaebench.core.data import Dataset, Split
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
-from vaebench.distributions.coupling import DecoupledPrior
 from vaebench.distributions.noise import keyed
 from vaebench.functional.aggregate import draw_mixture, log_mixture_density, lowest
 from vaebench.functional.leakage import below_tail
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.shared import latent_picture as picture
 from vaebench.metrics.shared.passes import Posterior, PriorLatents, PriorSample, candidates
-from vaebench.metrics.shared.prior import first_prior, generation, log_prior
+from vaebench.metrics.shared.prior import generation, log_prior
 
 REPEATS = 10
 SHOWN = 2500
@@ -85,7 +84,7 @@ class PocketLeak(Metric):
 
     def _generation(self, model: LatentVariableModel, latent: picture.Space) -> picture.Space | None:
         """The clouds in generation space; None where that is representation space."""
-        if not isinstance(first_prior(model), DecoupledPrior):
+        if not model.prior(1).first().decoupled:
             return None
         with torch.no_grad():
             clouds = [generation(model, z) for z in latent[:3]]

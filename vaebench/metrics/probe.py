@@ -10,7 +10,6 @@ from torch import Tensor
 from vaebench.core.data import Dataset, Split
 from vaebench.core.metric import Column, Curve, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
-from vaebench.distributions.gaussian import TopDownGaussian
 from vaebench.functional.probe import logistic_probe, nearest_neighbours, stratified
 from vaebench.functional.random import derive
 from vaebench.functional.statistics import wilson_stderr
@@ -109,7 +108,7 @@ class Probe(Metric):
             kept[f"{kind}_all"] = correct[0].float()
         if len(asked) == len(test):
             run.keep_values(kept)
-        if isinstance(model.prior(1), TopDownGaussian):
+        if model.prior(1).chained:
             top, query = (run.shared(Posterior(), s)["mean"][i] for s, i in ((train, keep), (test, asked)))
             correct = (self._logistic(top, y, query) == truth)[None]
             yield Measurement("probe_top_group", *accuracy(correct), len(truth))

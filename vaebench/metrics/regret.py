@@ -2,7 +2,7 @@
 
 import copy
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, final
@@ -15,11 +15,9 @@ from torch.func import functional_call, vmap
 
 from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
-from vaebench.core.model import FactoredModel, LatentVariableModel
-from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional.complexity import compressed_bits, input_complexity
-from vaebench.functional.divergence import kl_gaussian
 from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.random import derive
 from vaebench.functional.separation import Separation, separation
@@ -40,15 +38,8 @@ def negative_elbo(model: LatentVariableModel, x: Tensor) -> Tensor:
 
     The KL is exact between diagonal Gaussians, and log q(z|x) - log p(z) at the same draw otherwise.
     """
-    if not isinstance(model, FactoredModel):
-        return -model.draw(x, 1).log_weight[0]
-    q, p = model.posterior(x), model.prior(len(x))
-    z = q.rsample(1)
-    if isinstance(q, DiagonalGaussian) and isinstance(p, DiagonalGaussian):
-        rate = kl_gaussian(q.mean, q.log_variance, p.mean, p.log_variance)
-    else:
-        rate = (q.log_prob(z) - p.log_prob(z))[0]
-    return rate - model.likelihood(z).log_prob(x)[0]
+    draws, rate = model.draw_with_rate(x, 1)
+    return rate - draws.log_likelihood[0]
 
 
 @final
@@ -96,28 +87,15 @@ def tuned(model: LatentVariableModel, batch: Batch, seed: int, metric: "Regret")
     return {name: copies[f"model.{name}"].detach() for name in names}
 
 
-def weigher(model: LatentVariableModel, x: Tensor) -> Callable[[int], Tensor]:
-    """A function of S: the log weights of S draws for each x, (S, B). q(z|x) is computed once where it can be."""
-    if not isinstance(model, FactoredModel):
-        return lambda samples: model.draw(x, samples).log_weight
-    q, p = model.posterior(x), model.prior(len(x))
-
-    def weigh(samples: int) -> Tensor:
-        z = q.rsample(samples)
-        return model.likelihood(z).log_prob(x) + p.log_prob(z) - q.log_prob(z)
-
-    return weigh
-
-
 def nll(model: LatentVariableModel, batch: Batch, seed: int, samples: int, rows: int) -> Tensor:
     """-L_K of each example with K = `samples` draws of q, about `rows` decoded at once: (B,) float64 nats."""
     chunk, found = max(1, rows // samples), []
     for first in range(0, len(batch.x), chunk):
         x, example = batch.x[first : first + chunk], batch.example[first : first + chunk]
-        weigh, draws, parts = weigher(model, x), max(1, rows // len(x)), []
+        draw, draws, parts = model.drawer(x), max(1, rows // len(x)), []
         for start in range(0, samples, draws):
             with keyed(seed, example, start):
-                parts.append(weigh(min(draws, samples - start)))
+                parts.append(draw(min(draws, samples - start)).log_weight)
         weights = ImportanceWeights(samples)
         weights.add(torch.cat(parts))
         found.append(-weights.result().log_marginal)

@@ -20,7 +20,6 @@ from vaebench.distributions import noise
 from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian, walk
 from vaebench.distributions.likelihoods import DiscretisedLogisticMixture
 from vaebench.metrics.likelihood import score
-from vaebench.metrics.shared.passes import first_group
 from vaebench.models.adapters import nvae
 from vaebench.models.adapters.nvae import NVAE, Options
 from vaebench.models.networks import nvae_evaluation
@@ -226,7 +225,7 @@ def test_halves_of_convolutions_move_the_bound_little() -> None:
 def test_embedding_and_first_group() -> None:
     m, x = model(), images(GREY)
     q = m.posterior(x)
-    first = first_group(q)
+    first = q.first()
     assert isinstance(first, DiagonalGaussian)
     assert first.mean.shape == (3, 2 * 2 * 2)
     embedding = m.embed(x)
@@ -235,9 +234,9 @@ def test_embedding_and_first_group() -> None:
     z = TopDownGaussian(q.conditionals[:1]).rsample(20_000)[0].flatten(2)
     torch.testing.assert_close(z.mean(0), first.mean, rtol=0, atol=0.05)
     torch.testing.assert_close(z.var(0), first.log_variance.exp(), rtol=0.05, atol=0)
-    assert float((0.5 * first_group(m.prior(1)).log_variance).exp().max()) == pytest.approx(1.01)
+    assert float((0.5 * m.prior(1).first().log_variance).exp().max()) == pytest.approx(1.01)
     with pytest.raises(UnavailableError, match="needs a diagonal Gaussian"):
-        first_group(model("flow").posterior(x))
+        model("flow").posterior(x).first()
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional import random
 from vaebench.functional.factors import between, fixed_factor, fixed_factor_pairs, neighbourhood, uniform_factors
-from vaebench.metrics.shared.passes import first_group
 
 IMAGES = 256  # rendered and encoded at once
 
@@ -59,7 +58,7 @@ def points(batch: Batch, seed: int, *, encoder: Encoder) -> dict[str, Tensor]:
         values = {"factors": factors, "codes": encoder.model.embed(x)}
     try:
         with keyed(seed, batch.example):
-            q = first_group(encoder.model.posterior(x))
+            q = encoder.model.posterior(x).first().moments()
         return {**values, "mean": q.mean, "log_variance": q.log_variance}
     except UnavailableError:
         return values

@@ -9,25 +9,13 @@ import torch
 from torch import Tensor
 
 from vaebench.core.data import Batch, Space, Split, eight_bit
-from vaebench.core.metric import BLOCK, Run, Stage, UnavailableError
-from vaebench.core.model import LatentDistribution, LatentVariableModel
-from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian
+from vaebench.core.metric import BLOCK, Run, Stage
+from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.distributions.noise import keyed
 from vaebench.functional.aggregate import Mixture
 
 Decode = Literal["mean", "sample"]
-
-
-def first_group(posterior: LatentDistribution) -> DiagonalGaussian:
-    """q(z_1|x) of the first latent group, flattened to (B, L). UnavailableError where it is no diagonal Gaussian."""
-    if isinstance(posterior, DiagonalGaussian):
-        return posterior
-    if isinstance(posterior, TopDownGaussian) and not posterior.bijections:
-        mean, log_variance = posterior.conditionals[0](())
-        return DiagonalGaussian(mean[0].flatten(1), log_variance[0].flatten(1))
-    kind = "Gaussian carried by a flow" if isinstance(posterior, TopDownGaussian) else type(posterior).__name__
-    raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {kind}")
 
 
 @final
@@ -40,7 +28,7 @@ class Posterior(Stage):
 
     def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
         with keyed(seed, batch.example):
-            q = first_group(model.posterior(batch.x))
+            q = model.posterior(batch.x).first().moments()
         return {"mean": q.mean, "log_variance": q.log_variance}
 
 

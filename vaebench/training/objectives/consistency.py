@@ -12,8 +12,7 @@ from vaebench.core.data import Space
 from vaebench.core.errors import UserError
 from vaebench.core.model import LatentDistribution, LatentVariableModel
 from vaebench.core.objective import Loss, Objective, Wrapper
-from vaebench.distributions.divergence import Gaussians, divergence
-from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian
+from vaebench.distributions.errors import UnavailableError
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,15 @@ class Options:
             raise ValueError("base = 'consistency' cannot wrap itself; use base = {name = 'elbo'}")
 
 
-def _gaussian(q: LatentDistribution) -> Gaussians:
-    """q itself. UserError where it is no Gaussian."""
-    if isinstance(q, DiagonalGaussian | TopDownGaussian):
-        return q
-    raise UserError(
-        f"objective 'consistency' needs a Gaussian posterior, but this model's is a {type(q).__name__}; "
-        "use its base objective alone"
-    )
+def _kl(q: LatentDistribution, p: LatentDistribution) -> Tensor:
+    """KL(q || p), (B,) nats. Raises UserError if it has no closed form."""
+    try:
+        return q.kl(p)
+    except UnavailableError as error:
+        raise UserError(
+            f"objective 'consistency' needs a Gaussian posterior, but this model's is a {q.kind}; "
+            "use its base objective alone"
+        ) from error
 
 
 @final
@@ -58,7 +58,7 @@ class Consistency(Wrapper):
         other = self.transform(x, model.space)
         first: Loss = self.base(model, x, progress)
         second: Loss = self.base(model, other, progress)
-        kl = divergence(_gaussian(model.posterior(other)), _gaussian(model.posterior(x))).mean()
+        kl = _kl(model.posterior(other), model.posterior(x)).mean()
         total = first.total + self.options.augmented * second.total + self.options.strength * kl
         return Loss(total, {**first.terms, "augmented": second.total, "consistency": kl})
 

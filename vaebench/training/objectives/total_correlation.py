@@ -8,7 +8,7 @@ from torch import Tensor
 from vaebench.core.errors import UserError
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.objective import Loss, Objective
-from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.distributions.errors import UnavailableError
 from vaebench.functional.total_correlation import minibatch_stratified, minibatch_weighted
 
 
@@ -39,14 +39,16 @@ class TotalCorrelation(Objective):
 
     def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
         o, posterior = self.options, model.posterior(x)
-        if not isinstance(posterior, DiagonalGaussian):
+        try:
+            mean, log_variance = posterior.moments()
+        except UnavailableError as error:
             raise UserError(
                 "objective 'total-correlation' needs a diagonal Gaussian posterior, but this model's family "
-                f"({type(model).__name__}) has a {type(posterior).__name__}; use objective 'elbo' or another family"
-            )
+                f"({type(model).__name__}) has a {posterior.kind}; use objective 'elbo' or another family"
+            ) from error
         latents = posterior.rsample(1)
         estimate = minibatch_weighted if o.sampling == "weighted" else minibatch_stratified
-        joint, marginals = estimate(latents[0][0], posterior.mean, posterior.log_variance, self.examples)
+        joint, marginals = estimate(latents[0][0], mean, log_variance, self.examples)
         distortion = -model.likelihood(latents).log_prob(x).mean()
         information = (posterior.log_prob(latents) - joint).mean()
         correlation = (joint - marginals).mean()
