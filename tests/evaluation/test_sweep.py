@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vaebench.boards import store as board
 from vaebench.boards.rows import Row
@@ -63,7 +65,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "no dataset": (("--model", "vae", "--model", "dpvae"), ["needs --dataset"]),
     "weights of many": (
         ("--model", "dp*,vae", "--dataset", "digits", "--checkpoint", "x.safetensors"),
-        ["--weights", "are of one model, and 2 are asked for"],
+        ["--weights, --name", "are of one model, and 2 are asked for"],
     ),
     "card for many": (("--card", "x.toml", "--dataset", "digits", "--dataset", "mnist"), ["--card x.toml", "one"]),
 }
@@ -243,3 +245,26 @@ def test_only_missing_measures_nothing_twice(
 
 def test_every_dataset_with_a_card_is_a_dataset() -> None:
     assert {dataset for dataset, _ in IDS} <= set(plugins.names("datasets"))
+
+
+def test_other_weights_have_a_name_of_their_own(
+    zoo_card: Path, boards: Path, vaebench: Invoke, refused: Refused, tmp_path: Path
+) -> None:
+    with safe_open(zoo_card.with_suffix(".safetensors"), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    half = tmp_path / "half.safetensors"
+    save_file({name: tensor.half() for name, tensor in tensors.items()}, half)
+    args = ("run", "--card", zoo_card, *QUICK, "--leaderboards", boards, "--json")
+    assert vaebench(*args).exit_code == 0
+    named = vaebench(*args, "--weights", half, "--name", "vae-half")
+    assert {row["model"] for row in json.loads(named.stdout)} == {"vae-half"}
+    assert named.stderr == f"written to {boards / 'digits' / 'vae-half'}.parquet\n"
+    assert {row.model for row in board.read(boards, "digits")} == {"vae", "vae-half"}
+    again = ("verify", "vae-half", "digits", "--leaderboards", boards, "--json", "--dry-run", "--card", zoo_card)
+    assert {each["verdict"] for each in json.loads(vaebench(*again, "--weights", half).stdout)} == {"verified"}
+    refused(2, again, "is of vae, not of vae-half")
+    for name, says in (("../x", "model name '../x'"), ("dpvae", "'dpvae' is a model of the zoo on digits")):
+        refused(2, (*args, "--weights", half, "--name", name), says)
+    unnamed = vaebench(*args, "--weights", half)
+    assert "has rows of vae with other weights" in unnamed.stderr
+    assert "--name tells these from them" in unnamed.stderr

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
               shell_complete=complete(lambda: plugins.names("datasets")), help="In the same way.")  # fmt: skip
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @weights_option
+@click.option("--name", help="On the board, in the place of the card's: for other weights of its model.")
 @click.option("--trajectory", type=click.Path(path_type=Path),
               help="Folder of checkpoints along the training.  [default: the one beside the weights]")  # fmt: skip
 @metric_option
@@ -71,7 +72,8 @@ if TYPE_CHECKING:
 @click.pass_context
 def run(
     ctx: click.Context, models: tuple[str, ...], datasets: tuple[str, ...], card: Path | None,
-    weights: Path | None, trajectory: Path | None, metrics: tuple[str, ...], preset: str, changes: tuple[str, ...],
+    weights: Path | None, name: str | None, trajectory: Path | None, metrics: tuple[str, ...], preset: str,
+    changes: tuple[str, ...],
     seed: int, data: Path | None, device: str, dtype: str, max_draws: int | None, in_flight: int | None,
     workers: int | None, cluster: str | None, inception: str | None, only_missing: bool, fresh: bool,
     leaderboards: Path, as_json: bool,
@@ -82,8 +84,9 @@ def run(
     Killed or interrupted, the same command goes on from the last finished block.
     """
     found = find_cards(models, datasets, card)
-    if len(found) > 1 and (weights or trajectory):
-        raise UserError(f"--weights and --trajectory are of one model, and {len(found)} are asked for; name one")
+    if len(found) > 1 and (weights or trajectory or name):
+        told = "--weights, --name and --trajectory are of one model"
+        raise UserError(f"{told}, and {len(found)} are asked for; name one")
     choice.check_names(metrics)  # before torch is imported
     if len(found) == 1 and weights is None:
         find_weights(found[0])
@@ -108,9 +111,9 @@ def run(
         journal=None if fresh else Journal(files.cache() / "journal"), data=data, inception=inception,
     )  # fmt: skip
     stored = []
-    for name in sorted({each.dataset for each in found}):
-        files.check_writable(leaderboards / name)
-        stored += board.read(leaderboards, name)  # a damaged board is an error now, not after hours
+    for dataset in sorted({each.dataset for each in found}):
+        files.check_writable(leaderboards / dataset)
+        stored += board.read(leaderboards, dataset)  # a damaged board is an error now, not after hours
     bar = progress.Bar(ctx.find_root().params["debug"])
     settings = dataclasses.replace(settings, cluster=ctx.with_resource(executor_of(workers, cluster)))
 
@@ -128,7 +131,11 @@ def run(
         if isinstance(there := content(each.dataset), DataError):
             raise there
         choice.check_splits(chosen, changes, there)
-        entry = entries.of_card(each, path, there, trajectory=trajectory)
+        entry = entries.of_card(each, path, there, trajectory=trajectory, name=name)
+        others = {row.weights_sha256 for row in stored if (row.model, row.dataset) == (entry.name, there.name)}
+        if others := others - {entry.weights_sha256, None}:
+            told = ", ".join(sorted(str(sha)[:12] for sha in others))
+            bar.warn(f"the board has rows of {entry.name} with other weights ({told}); --name tells these from them")
         return entry, sweep.missing(entry, chosen, settings, stored) if only_missing else chosen
 
     with bar:
@@ -140,7 +147,7 @@ def run(
         _print(ended)
     elif rows:
         terminal.print_rows(rows)
-    where = leaderboards if len(found) > 1 else f"{leaderboards / found[0].dataset / found[0].name}.parquet"
+    where = leaderboards if len(found) > 1 else f"{leaderboards / found[0].dataset / (name or found[0].name)}.parquet"
     errors = [outcome.error for outcome in ended if outcome.error is not None]
     if rows or not errors:
         click.echo(f"written to {where}" if rows else f"nothing is missing in {where}", err=True)

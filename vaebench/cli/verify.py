@@ -48,7 +48,7 @@ def _entry(rows: "Sequence[Row]", card: Path | None, weights: Path | None, data:
 
     model, dataset = rows[0].model, rows[0].dataset
     found = find_card(None if card else model, dataset, card)
-    if found.name != model:
+    if found.name != model and weights is None:  # else the weights are those that a run has named
         raise UserError(f"card {card} is of {found.name}, not of {model}; give the card of {model}")
     return remeasure.entry_behind(rows, found, weights or find_weights(found), load_dataset(dataset, data))
 

@@ -16,7 +16,6 @@ from vaebench.core.device import torch_device
 from vaebench.core.errors import UserError, unknown
 from vaebench.core.metric import Metric
 from vaebench.core.model import LatentVariableModel
-from vaebench.core.names import check_name
 from vaebench.evaluation import choice, runner
 from vaebench.evaluation import entry as entries
 from vaebench.evaluation.choice import Preset
@@ -162,7 +161,8 @@ def evaluate(
         entry = entry_of(model, dataset, weights=weights, data=data, name=name, progress=heard)
     else:
         content = _dataset(dataset, data)
-        entry = entries.of_model(copy.deepcopy(_own(model, content)), content, name or _name_of(model))
+        called = entries.check_own(name or _name_of(model), content.name)
+        entry = entries.of_model(copy.deepcopy(_own(model, content)), content, called)
     rows, kept = list[Row](), dict[tuple[str, str], bytes]()
 
     def keep(metric: str, file: str, content: bytes) -> None:
@@ -185,7 +185,7 @@ def entry_of(
     """The entry of a model of the zoo or of a card, under its name or another. Arguments and errors as `load_model`."""
     card, content = _card(model, dataset, data)
     path = card.weights_path((progress or Silent()).fetch) if weights is None else Path(weights)
-    return entries.of_card(card, path, content, name=None if name is None else _named(name))
+    return entries.of_card(card, path, content, name=name)
 
 
 def _card(model: str | Path, dataset: Dataset | str | None, data: str | Path | None) -> tuple[cards.Card, Dataset]:
@@ -218,11 +218,4 @@ def _chosen(metrics: str | Sequence[str] | Mapping[str, Metric] | None, preset: 
 
 
 def _name_of(model: LatentVariableModel) -> str:
-    return _named("own-" + (re.sub(r"[^a-z0-9]+", "-", type(model).__name__.lower()).strip("-") or "model"))
-
-
-def _named(name: str) -> str:
-    try:
-        return check_name("model", name)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return "own-" + (re.sub(r"[^a-z0-9]+", "-", type(model).__name__.lower()).strip("-") or "model")

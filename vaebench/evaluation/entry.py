@@ -10,7 +10,10 @@ from typing import final
 from vaebench.core import files
 from vaebench.core.content import raw
 from vaebench.core.data import Dataset, Space
+from vaebench.core.errors import UserError
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.names import check_name
+from vaebench.models import card as cards
 from vaebench.models import loading
 from vaebench.models.card import Card
 
@@ -42,10 +45,13 @@ class Entry:
 def of_card(
     card: Card, weights: Path, dataset: Dataset, *, trajectory: Path | None = None, name: str | None = None
 ) -> Entry:
-    """The entry of a card with the `weights` of a file, under the card's name or another. DataError: it is unreadable.
+    """The entry of a card with the `weights` of a file, under the card's name or another.
 
-    Whether the weights fit the card is seen when the model is made.
+    Whether the weights fit the card is seen when the model is made. DataError where they cannot be read, UserError as
+    `check_own`.
     """
+    if name is not None and name != card.name:
+        check_own(name, dataset.name)
     build = partial(_loaded, card, dataset.space, weights)
     sha256 = files.sha256(weights)
     return Entry(name or card.name, dataset, build, loading.architecture(card), sha256, weights, trajectory)
@@ -59,6 +65,17 @@ def of_model(model: LatentVariableModel, dataset: Dataset, name: str) -> Entry:
         sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         sha.update(raw(tensor))
     return Entry(name, dataset, lambda: model, f"{kind.__module__}.{kind.__qualname__}", sha.hexdigest())
+
+
+def check_own(name: str, dataset: str) -> str:
+    """`name`, where a model that is not of the zoo can have it on a board. UserError else."""
+    try:
+        check_name("model", name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if (dataset, name) in cards.ids():
+        raise UserError(f"{name!r} is a model of the zoo on {dataset}; give another name")
+    return name
 
 
 def _loaded(card: Card, space: Space, weights: Path) -> LatentVariableModel:
