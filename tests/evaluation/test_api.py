@@ -213,7 +213,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "negative seed": (lambda: vaebench.evaluate("vae", "digits", seed=-1), "seed -1 should be"),
     "dtype": (lambda: vaebench.evaluate("vae", "digits", dtype="float16"), "unknown dtype 'float16'"),
     "name": (lambda: vaebench.evaluate("vae", "digits", QUICK, name="../x"), "model name '../x'"),
-    "weights": (lambda: vaebench.evaluate("vae", "digits", QUICK, weights="absent"), "cannot read absent"),
+    "weights": (lambda: vaebench.evaluate("vae", "digits", QUICK, weights="absent"), "weights absent are absent"),
     "empty board": (lambda: vaebench.board("digits", "absent"), "the board of 'digits' in absent is empty"),
     "board of nothing": (lambda: vaebench.board("digit"), "unknown dataset 'digit'; did you mean 'digits'?"),
     "dataset": (lambda: vaebench.load_dataset("mnits"), "unknown dataset 'mnits'"),

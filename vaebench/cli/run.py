@@ -126,8 +126,6 @@ def run(
 
     def prepare(each: Card) -> "Job":
         path = weights or each.weights_path(bar.fetch)
-        if not path.exists():
-            raise DataError(f"weights {path} are absent")
         if isinstance(there := content(each.dataset), DataError):
             raise there
         choice.check_splits(chosen, changes, there)

@@ -10,7 +10,7 @@ from typing import final
 from vaebench.core import files
 from vaebench.core.content import raw
 from vaebench.core.data import Dataset, Space
-from vaebench.core.errors import UserError
+from vaebench.core.errors import DataError, UserError
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.names import check_name
 from vaebench.models import card as cards
@@ -52,6 +52,8 @@ def of_card(
     """
     if name is not None and name != card.name:
         check_own(name, dataset.name)
+    if not weights.is_file():
+        raise DataError(f"weights {weights} are {'a folder' if weights.is_dir() else 'absent'}; name a safetensors file")
     build = partial(_loaded, card, dataset.space, weights)
     sha256 = files.sha256(weights)
     return Entry(name or card.name, dataset, build, loading.architecture(card), sha256, weights, trajectory)
