@@ -53,7 +53,8 @@ def of_card(
     if name is not None and name != card.name:
         check_own(name, dataset.name)
     if not weights.is_file():
-        raise DataError(f"weights {weights} are {'a folder' if weights.is_dir() else 'absent'}; name a safetensors file")
+        what = "a folder" if weights.is_dir() else "absent"
+        raise DataError(f"weights {weights} are {what}; name a safetensors file")
     build = partial(_loaded, card, dataset.space, weights)
     sha256 = files.sha256(weights)
     return Entry(name or card.name, dataset, build, loading.architecture(card), sha256, weights, trajectory)
