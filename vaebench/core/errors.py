@@ -24,8 +24,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def shown(value: object) -> str:
-    """`repr(value)`, of which what is beyond `LONGEST` characters is left out."""
-    text = repr(value)
+    """`repr(value)`, brief."""
+    return brief(repr(value))
+
+
+def brief(text: str) -> str:
+    """`text`, of which what is beyond `LONGEST` characters is left out."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
@@ -53,5 +57,5 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     printable = "".join(sign if sign.isprintable() else " " for sign in str(error))
-    text = " ".join(printable.split())[:LONGEST]
+    text = brief(" ".join(printable.split()))
     return text if text and isinstance(error, OSError | ValueError) else f"{type(error).__name__} {text}".rstrip()

@@ -5,7 +5,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vaebench.core.errors import UserError, shown, unknown
+from vaebench.core.errors import UserError, brief, shown, unknown
 
 Options = TypeVar("Options")
 Table = Mapping[str, Any]
@@ -114,4 +114,4 @@ def build(cls: type[Options], table: Table, where: str, most: int = COUNT) -> Op
     try:
         return cls(**values)
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {brief(str(error))}") from error

@@ -17,7 +17,7 @@ import tomli_w
 
 from vaebench.core import files
 from vaebench.core import registry as plugins
-from vaebench.core.errors import DataError, UserError, foreign, unknown
+from vaebench.core.errors import DataError, UserError, foreign, shown, unknown
 from vaebench.core.tables import COUNT, Table, build, check_size, within
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def read(path: Path, dataset: str | None = None) -> Card:
     except ValueError as error:
         raise UserError(f"card {path}: {error}; rename the file") from error
     if dataset is not None and table.get("dataset", dataset) != dataset:
-        raise UserError(f"card {path} is for dataset {table['dataset']!r}, not {dataset!r}")
+        raise UserError(f"card {path} is for dataset {shown(table['dataset'])}, not {dataset!r}")
     if isinstance(weights := table.get("weights"), dict):
         weights.setdefault("file", f"{path.stem}.safetensors")
     identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}
