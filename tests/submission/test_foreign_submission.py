@@ -18,6 +18,7 @@ from vaebench.core.errors import DataError, UserError
 from vaebench.core.names import check_name
 from vaebench.models import card as cards
 from vaebench.submission import folder as submission
+from vaebench.submission.tree import MOST
 
 _WATCHED: list[tuple[Path, list[str]]] = []
 
@@ -127,9 +128,9 @@ def test_the_watch_sees_what_is_opened(mine: Path, opened: list[str]) -> None:
 
 
 def test_more_files_than_a_submission_has(mine: Path) -> None:
-    for number in range(submission.MOST):
+    for number in range(MOST):
         (mine / f"{number}.txt").touch()
-    with pytest.raises(UserError, match=f"holds more than {submission.MOST} files"):
+    with pytest.raises(UserError, match=f"holds more than {MOST} files"):
         submission.read(mine)
 
 

@@ -24,7 +24,7 @@ from vaebench.core.errors import UserError
 from vaebench.core.network import Network
 from vaebench.models import card as cards
 from vaebench.submission import folder as submission
-from vaebench.submission.folder import MAX_CARD, MAX_WEIGHTS
+from vaebench.submission.tree import MAX_CARD, MAX_WEIGHTS
 from vaebench.training import loop as training
 
 Changes = dict[str, str | None]

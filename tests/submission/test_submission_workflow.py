@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from vaebench.submission import tree
+
 ROOT = Path(__file__).parents[2]
 COLLECT, COMMENT = (ROOT / ".ci" / name for name in ("collect.py", "comment.py"))
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a hook
@@ -76,6 +78,19 @@ def test_a_change_elsewhere_makes_it_no_submission(path: str, repository: Reposi
     repository.commit({**GOOD, path: "x"})
     assert collect(repository, tmp_path / "out") == (0, "no submission\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_core_file_that_is_renamed_into_the_zoo_is_no_submission(repository: Repository, tmp_path: Path) -> None:
+    repository.git("rm", "-q", "--cached", "README.md")
+    repository.commit({**GOOD, "model_zoo/digits/read.md": "read"})
+    assert collect(repository, tmp_path / "out") == (0, "no submission\n")
+
+
+@pytest.mark.parametrize("name", ["con.toml", "aux", "com1.safetensors", "mine."])
+def test_names_that_windows_cannot_hold(name: str, repository: Repository, tmp_path: Path) -> None:
+    repository.commit({**GOOD, f"model_zoo/digits/{name}": "x"})
+    told = f"'model_zoo/digits/{name}' has a name that Windows cannot hold\n"
+    assert collect(repository, tmp_path / "out") == (1, told)
 
 
 def test_rows_without_a_card_are_no_submission(repository: Repository, tmp_path: Path) -> None:
@@ -152,12 +167,13 @@ with open({log!r}, "a") as log:
 print(json.dumps(answers.get(sys.argv[2], {{}})))
 """
 PULL = {"number": 7, "head": {"sha": "abc"}}
+MOVED = {"filename": "model_zoo/digits/vae-x.toml", "status": "renamed"}
 ADDED = [{"filename": name, "status": "added"} for name in (CARD, WEIGHTS)]
 
 
 def comment(
     tmp_path: Path,
-    report: bytes,
+    report: bytes | None,
     files: list[dict[str, str]] = ADDED,
     comments: list[Any] | None = None,
     sha: str = "abc",
@@ -169,7 +185,8 @@ def comment(
     folder.mkdir(exist_ok=True)
     (folder / "gh").write_text(GH.format(python=sys.executable, answers=str(answers), log=str(log)))
     (folder / "gh").chmod(0o755)
-    (tmp_path / "report.txt").write_bytes(report)
+    if report is not None:
+        (tmp_path / "report.txt").write_bytes(report)
     about = {
         "REPOSITORY": "me/vaebench",
         "HEAD_SHA": sha,
@@ -217,6 +234,8 @@ def test_an_earlier_comment_is_renewed_and_nobody_elses(tmp_path: Path) -> None:
     [
         ([*ADDED, {"filename": ".github/workflows/submission.yml", "status": "modified"}], "abc"),
         ([*ADDED, {"filename": "model_zoo_/x", "status": "added"}], "abc"),
+        ([*ADDED, {**MOVED, "previous_filename": "vaebench/core/model.py"}], "abc"),
+        ([*ADDED, {**MOVED, "previous_filename": ".ci/comment.py", "status": "added"}], "abc"),
         ([{"filename": CARD, "status": "modified"}], "abc"),
         ([], "abc"),
         (ADDED, "of an older commit"),
@@ -226,12 +245,61 @@ def test_what_is_no_submission_gets_no_comment(files: list[dict[str, str]], sha:
     assert comment(tmp_path, b"x", files=files, sha=sha) == []
 
 
+@pytest.mark.parametrize("report", [b"no submission\n", b"", b"\n", None])
+def test_what_has_not_been_checked_is_not_called_right(report: bytes | None, tmp_path: Path) -> None:
+    ((_, body),) = comment(tmp_path, report)
+    assert "Nothing is wrong" not in body
+    assert "Nothing was checked" in body
+
+
+CHANGED = [
+    {"filename": "model_zoo/digits/vae.toml", "status": "modified"},
+    {"filename": "model_zoo/digits/vae.toml", "status": "removed"},
+    {"filename": "leaderboards/digits/vae.parquet", "status": "modified"},
+    {"filename": "model_zoo/digits/x.toml", "status": "renamed", "previous_filename": "model_zoo/digits/vae.toml"},
+    {"filename": "model_zoo/digits/x.toml", "status": "added", "previous_filename": "model_zoo/digits/vae.toml"},
+    {"filename": "model_zoo/digits/con.toml", "status": "added"},
+    {"filename": "model_zoo/digits/x.", "status": "added"},
+    {"filename": "model_zoo/digits/Mine.toml", "status": "added"},
+]
+
+
+@pytest.mark.parametrize("changed", CHANGED)
+def test_a_passed_check_does_not_excuse_what_github_lists(changed: dict[str, str], tmp_path: Path) -> None:
+    ((_, body),) = comment(tmp_path, b"fine", files=[*ADDED, changed])
+    assert "Something is wrong" in body
+    assert changed["filename"] in body
+
+
 # --- the workflows ------------------------------------------------------------------------------------------------
 
 
 def steps(name: str) -> str:
     """A workflow without its comments."""
     return re.sub(r"(^|\s)#.*", "", (WORKFLOWS / name).read_text())
+
+
+def test_the_tree_of_a_submission_is_written_once() -> None:
+    """GitHub's own filter cannot read it, and says the same."""
+    (paths,) = re.findall(r"paths: \[(.*)\]", steps("submission.yml"))
+    assert paths == ", ".join(f'"{root}/**"' for root in tree.ROOTS)
+    for script in (COLLECT, COMMENT):
+        assert not re.search("model_zoo|leaderboards", script.read_text())
+        assert "from vaebench.submission import tree" in script.read_text()
+
+
+def test_the_scripts_need_no_package_but_this_checkout() -> None:
+    code = "import sys; sys.modules.update(dict.fromkeys(['click', 'numpy', 'pyarrow', 'torch'])); "
+    for script in (COLLECT, COMMENT):
+        run = f"{code}import runpy; runpy.run_path({str(script)!r})"
+        subprocess.run([sys.executable, "-I", "-S", "-c", run], check=True, timeout=60)
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    used = [use for path in WORKFLOWS.glob("*.yml") for use in re.findall(r"uses: (.*)", path.read_text())]
+    assert len(used) >= 7
+    for use in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use), use
 
 
 def test_the_check_can_only_read_and_the_comment_executes_nothing_submitted() -> None:

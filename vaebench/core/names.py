@@ -8,7 +8,7 @@ CSV_AFTER = ("metric_version", "comparability", "parameters", "source", "reason"
 
 
 LONGEST = 100
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 """What Windows takes for a device, whatever follows a dot."""
 
 
@@ -19,7 +19,7 @@ def check_name(kind: str, name: str) -> str:
     """
     if len(name) > LONGEST:
         raise ValueError(f"{kind} name {name[:20]!r}… has {len(name)} characters, more than {LONGEST}")
-    if name.endswith(".") or _DEVICES.fullmatch(name):
+    if name.endswith(".") or DEVICES.fullmatch(name):
         raise ValueError(f"{kind} name {name!r} is none that Windows can hold; choose another")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name.endswith(".csv"):
         raise ValueError(f"{kind} name {name!r} should be of a-z, 0-9, '.', '_' and '-', and begin with one of a-z0-9")

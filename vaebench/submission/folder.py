@@ -24,19 +24,13 @@ from vaebench.core.remote import Fetching
 from vaebench.models import card as cards
 from vaebench.models import safetensors_header
 from vaebench.models.card import Card
+from vaebench.submission.tree import MAX_CARD, MOST, NAME, allowed
 
 if TYPE_CHECKING:
     from vaebench.core.data import Source
 
-MAX_CARD = cards.MAX_BYTES
-MAX_WEIGHTS = 50 * 2**20
-MAX_RESULT = 20 * 2**20
-"""Bytes of one file at most; larger weights lie at a URL."""
-MOST = 500
-"""Files at most."""
 SPARSE = 2**16
 """Bytes: whether a file is sparse is asked above, where file systems count whole blocks."""
-_NAME = r"[a-z0-9][a-z0-9._-]*"
 _PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 _ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
@@ -78,7 +72,7 @@ def read(folder: Path, progress: Fetching | None = None) -> tuple[Submission | N
     if len(names) > MOST:
         raise UserError(f"submission {folder} holds more than {MOST} files; give the folder of a card and its weights")
     found = [
-        name for name in names if re.fullmatch(rf"model_zoo/{_NAME}/[^/]+\.toml" if laid_out else r"[^/]+\.toml", name)
+        name for name in names if re.fullmatch(rf"model_zoo/{NAME}/[^/]+\.toml" if laid_out else r"[^/]+\.toml", name)
     ]
     limits = allowed(found[0], laid_out) if len(found) == 1 else {re.escape(name): MAX_CARD for name in found}
     problems = [Problem(name, fault) for name in names for fault in _file_faults(folder / name, name, limits)]
@@ -145,20 +139,6 @@ def _shapes(weights: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def told(error: Exception, folder: Path) -> str:
     """The error without the path of the folder."""
     return str(error).replace(f"{folder}{os.sep}", "")
-
-
-def allowed(card: str, laid_out: bool) -> dict[str, int]:
-    """Patterns of the files that go with a card, each with the bytes that such a file may have."""
-    base = re.escape(card.removesuffix(".toml"))
-    allowed = {rf"{base}\.toml": MAX_CARD, rf"{base}\.safetensors": MAX_WEIGHTS}
-    if not laid_out:
-        allowed[rf"{base}\.log\.jsonl"] = MAX_RESULT  # which training leaves, and nobody reads
-    else:
-        board = base.replace("model_zoo", "leaderboards", 1)
-        kept = rf"{board}/{_NAME}/{_NAME}\.(parquet|png)"
-        dataset = board.rpartition("/")[0]
-        allowed |= dict.fromkeys((rf"{board}\.parquet", kept, rf"{dataset}\.csv"), MAX_RESULT)
-    return allowed
 
 
 def _file_faults(path: Path, name: str, limits: dict[str, int]) -> Iterator[str]:

@@ -23,7 +23,7 @@ def check_out(out: Path, found: "Submission") -> None:
     """UserError unless `out` can be written to and holds nothing but an older layout of this submission."""
     import re
 
-    from vaebench.submission.folder import allowed
+    from vaebench.submission.tree import allowed
 
     if out.resolve().is_relative_to(found.folder.resolve()):
         raise UserError(f"--out {out} lies in the submission {found.folder} itself; name a folder outside of it")
