@@ -1,4 +1,4 @@
-"""Random affine transforms of images of integers, as CR-VAE's: drawn here, made by `functional.augment`."""
+"""Random transforms of stored images, as CR-VAE's: drawn here, made by `functional.augment`."""
 
 from typing import Literal, NamedTuple
 
@@ -7,12 +7,17 @@ from torch import Tensor
 
 from vaebench.core.data import Space
 from vaebench.distributions import noise
-from vaebench.functional.augment import affine, stochastic_round
+from vaebench.functional.augment import affine, jitter
 
 Transform = Literal["affine-small", "affine-large"]
 Flip = Literal["none", "horizontal", "vertical"]
+Jitter = Literal["none", "colour"]
 RANGES = {"affine-small": (15.0, 0.05, 0.1), "affine-large": (30.0, 0.10, 0.25)}
 """How far each way: degrees, shift as a fraction of the side, change of scale."""
+COLOUR = (0.2, 0.5, 0.2)
+"""How far each way: brightness and contrast as changes of a factor 1, hue in turns."""
+STORED = 256
+"""Levels of the images that a dynamically binarised split stores."""
 
 
 class Affine(NamedTuple):
@@ -31,26 +36,41 @@ def refusal(space: Space) -> str | None:
     return f"{'real numbers' if space.levels is None else 'integers'} of shape {list(space.shape)}"
 
 
-def draw(x: Tensor, transform: Transform, flip: Flip) -> tuple[Affine, Tensor]:
-    """A random transform of each of x (B, C, H, W), uniform within `RANGES`, and uniform noise like x to round it by.
+def _either_way(x: Tensor, count: int) -> Tensor:
+    """(B, count) uniform on (-1, 1), for images x (B, C, H, W)."""
+    return 2 * noise.uniform((1, len(x), count), torch.empty((), device=x.device))[0] - 1
 
-    A flip has probability 1/2. Source: the small and large sets of Sinha & Dieng 2021 (CR-VAE).
+
+def draw(x: Tensor, transform: Transform, flip: Flip) -> Affine:
+    """A random transform of each of x (B, C, H, W), uniform within `RANGES`; shifts are of whole pixels.
+
+    A flip has probability 1/2. Source: the small and large sets of Sinha & Dieng 2021 (CR-VAE), as torchvision's
+    RandomAffine draws them.
     """
     degrees, shift, change = RANGES[transform]
-    like = torch.empty((), device=x.device)
-    u = 2 * noise.uniform((1, len(x), 5), like)[0] - 1
+    u = _either_way(x, 5)
+    side = torch.tensor([x.shape[-1], x.shape[-2]], device=x.device)  # of what is shifted across, and down
     signs = torch.ones_like(u[:, :2])
     if flip != "none":
         signs[:, 0 if flip == "horizontal" else 1] = torch.where(u[:, 4] < 0, -1.0, 1.0)
-    drawn = Affine(degrees * u[:, 0], shift * u[:, 1:3], 1 + change * u[:, 3], signs)
-    return drawn, noise.uniform((1, *x.shape), like)[0]
+    return Affine(degrees * u[:, 0], (shift * u[:, 1:3] * side).round() / side, 1 + change * u[:, 3], signs)
 
 
-def transformed(x: Tensor, space: Space, transform: Transform, flip: Flip) -> Tensor:
-    """t(x) of images x (B, C, H, W) of `space`, (B, C, H, W) uint8 in it: t drawn for each, fresh at every call.
+def transformed(x: Tensor, levels: int, transform: Transform, flip: Flip = "none", colour: Jitter = "none") -> Tensor:
+    """t(x) of stored images x (B, C, H, W) of integers 0..levels-1, of the same shape and dtype: t drawn afresh.
 
-    Bilinear, level 0 outside, rounded at random to integers with the same mean: binary images are binarised afresh.
+    Nearest neighbour, level 0 outside. With `colour`, then jitter within `COLOUR`, rounded to the nearest level.
     """
-    assert space.levels is not None
-    drawn, rounding = draw(x, transform, flip)
-    return stochastic_round(affine(x.float(), *drawn), rounding, space.levels)
+    found = affine(x, *draw(x, transform, flip))
+    if colour == "none":
+        return found
+    u = _either_way(x, 3)
+    brightness, contrast, hue = (change * u[:, i] for i, change in enumerate(COLOUR))
+    shown = jitter(found / (levels - 1), 1 + brightness, 1 + contrast, hue)
+    return (shown * (levels - 1)).round().to(x.dtype)
+
+
+def flipped(x: Tensor) -> Tensor:
+    """Images x (B, C, H, W), each mirrored left to right with probability 1/2."""
+    mirror = _either_way(x, 1) < 0
+    return torch.where(mirror[:, :, None, None], x.flip(-1), x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaebench.core.arithmetic import reduced
+from vaebench.core.arithmetic import reduced, remembered
 from vaebench.core.data import Space
 from vaebench.core.model import Draws, HierarchicalModel, Latents
 from vaebench.core.tables import within
@@ -85,6 +85,9 @@ class NVAE(HierarchicalModel):
         return self.network if self.training else self._evaluation.network(self.network, half)
 
     def _features(self, network: Network, x: Tensor) -> tuple[Tensor, ...]:
+        return remembered(network, x, partial(self._encoded, network))
+
+    def _encoded(self, network: Network, x: Tensor) -> tuple[Tensor, ...]:
         self.space.check(x)
         padded = F.pad(x, [self.options.padding] * 4) if self.options.padding else x
         return network.features(self.centre(padded))
