@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebench.functional.augment import affine, jitter
+from vaebench.functional.augment import affine, jitter, rigid
 
 
 def images(height: int = 6, width: int = 6) -> Tensor:
@@ -125,3 +125,16 @@ def test_jitter_by_nothing_is_nothing() -> None:
     x = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(jitter(x, torch.ones(5), torch.ones(5), torch.zeros(5)), x)
     torch.testing.assert_close(jitter(x, torch.ones(5), torch.ones(5), torch.full((5,), 1 / 3)), x.roll(1, 1))
+
+
+def test_a_rigid_map_turns_about_the_vertical_and_scales() -> None:
+    x = torch.tensor([[[1.0, 2.0, 0.0], [0.0, -1.0, 1.0]]]).expand(3, -1, -1)
+    found = rigid(x, torch.tensor([0.0, 90.0, 180.0]), torch.tensor([1.0, 2.0, 0.5]))
+    expected = [
+        [[1, 2, 0], [0, -1, 1]],
+        [[0, 4, -2], [2, -2, 0]],
+        [[-0.5, 1, 0], [0, -0.5, -0.5]],
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-6)
+    turned = rigid(x, torch.tensor([10.0, 77.0, 300.0]), torch.ones(3))
+    torch.testing.assert_close(torch.cdist(turned, turned), torch.cdist(x, x))

@@ -54,3 +54,11 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
     apart = (torch.stack([hue, hue - 1 / 3, hue - 2 / 3], 1) + 0.5) % 1 - 0.5
     fraction = (6 * apart.abs() - 1).clamp(0, 1)
     return value[:, None] - chroma[:, None] * fraction
+
+
+def rigid(x: Tensor, degrees: Tensor, scale: Tensor) -> Tensor:
+    """Clouds x (B, P, 3), y up, turned by `degrees` (B,) about the vertical and enlarged by `scale` (B,)."""
+    angle = torch.deg2rad(degrees)
+    cosine, sine = (each[:, None] for each in (scale * angle.cos(), scale * angle.sin()))
+    across, deep = x[..., 0], x[..., 2]
+    return torch.stack([cosine * across + sine * deep, scale[:, None] * x[..., 1], cosine * deep - sine * across], -1)

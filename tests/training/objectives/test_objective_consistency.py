@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 from training_runs import digits, run
 
-from vaebench.core.data import Binarised, Space, Split
+from vaebench.core.data import Binarised, Space, Split, Subsampled
+from vaebench.core.errors import UserError
 from vaebench.distributions import noise
 from vaebench.distributions.gaussian import TopDownGaussian
 from vaebench.functional.augment import affine
 from vaebench.models.adapters.flat import Flat
 from vaebench.models.adapters.flat import Options as FlatOptions
+from vaebench.models.adapters.points import Options as PointsOptions
+from vaebench.models.adapters.points import Points
 from vaebench.models.card import Card, Recipe
 from vaebench.training.objectives import consistency, elbo
 
@@ -250,3 +253,20 @@ def test_without_weights_it_is_the_base_to_the_bit(tmp_path: Path) -> None:
 def test_weights_are_at_least_0(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="should be at least 0"):
         consistency.Options(**options)
+
+
+def test_of_clouds_it_adds_the_bound_and_the_kl_of_the_transformed_cloud() -> None:
+    torch.manual_seed(0)
+    space = Space((16, 3), None, "density")
+    model = Points(space, PointsOptions(latent=3, point=(8,), hidden=(8,), components=4))
+    stored = Split("train", torch.rand(10, 24, 3) - 0.5, None, Subsampled(16))
+    with noise.keyed(4, torch.arange(10)):
+        loss = wrapped(strength=0.7, augmented=0.4, transform="rigid-large").loss(model, stored, 1.0)
+    t = loss.terms
+    wanted = t["distortion"] + 2 * t["rate"] + 0.4 * t["augmented"] + 0.7 * t["consistency"]
+    torch.testing.assert_close(loss.total, wanted)
+    assert float(t["consistency"].detach()) > 0
+    with pytest.raises(UserError, match=r"cannot transform clouds of 16 points .* use one of rigid-small, rigid-large"):
+        wrapped(transform="affine-small").prepare(model, 10)
+    with pytest.raises(UserError, match=r"by transform = 'rigid-small', which is for clouds of points"):
+        wrapped(transform="rigid-small").prepare(binary(), 10)

@@ -1,4 +1,4 @@
-"""Any objective on images and on transformed images, whose posteriors are drawn together (CR-VAE)."""
+"""Any objective on examples and on transformed examples, whose posteriors are drawn together (CR-VAE)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core.arithmetic import once, still_statistics
-from vaebench.core.augmentation import STORED, Flip, Jitter, Transform, refusal, transformed
+from vaebench.core.augmentation import Flip, Jitter, Transform, kind, transformed, transforms
 from vaebench.core.data import Space, Split
 from vaebench.core.errors import UserError
 from vaebench.core.model import LatentDistribution, LatentVariableModel
@@ -53,9 +53,10 @@ class Consistency(Wrapper):
     """base(x) + augmented base(t(x)) + strength KL(q(z|t(x)) || q(z|x)), nats per example, means over the batch.
 
     t is a random affine map of each stored image (nearest neighbour, level 0 outside), made before it is binarised; x
-    and t(x) are then binarised apart. Each passes the encoder once; of latent groups, the KL's are along one path drawn
-    from q(z|t(x)). x and t(x) have batch norms of their own in training, whose running statistics are of x alone. With
-    both weights 0 it is base(x), to the bit. UserError where the data are not images of integers.
+    and t(x) are then binarised apart. Of a stored cloud of points it is a turn about the vertical, a scale and
+    jitter. Each passes the encoder once; of latent groups, the KL's are along one path drawn from q(z|t(x)). x
+    and t(x) have batch norms of their own in training, whose running statistics are of x alone. With both weights
+    0 it is base(x), to the bit. UserError where the data cannot have this transform.
     Source: Sinha & Dieng 2021 (arXiv 2105.14859), the objective with weight 1 on both bounds.
     """
 
@@ -66,7 +67,7 @@ class Consistency(Wrapper):
         self.options = options
 
     def prepare(self, model: LatentVariableModel, examples: int) -> None:
-        _check(model.space)
+        _check(model.space, self.options.transform)
         super().prepare(model, examples)
 
     def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
@@ -92,18 +93,18 @@ class Consistency(Wrapper):
 
     @torch.no_grad()
     def transform(self, stored: Split, space: Space) -> Tensor:
-        """A reading of t(x), (B, C, H, W) uint8 in `space`."""
-        _check(space)
-        o, levels = self.options, STORED if stored.binarised else space.levels
-        assert levels is not None
-        return stored.read(transformed(stored.x, levels, o.transform, o.flip, o.colour))
+        """A reading of t(x), (B, *shape) in `space`."""
+        o = self.options
+        _check(space, o.transform)
+        return stored.read(transformed(stored, space, o.transform, o.flip, o.colour))
 
 
-def _check(space: Space) -> None:
-    if (kind := refusal(space)) is not None:
+def _check(space: Space, transform: Transform) -> None:
+    if transform not in (known := transforms(space)):
+        remedy = f"use one of {', '.join(known)}" if known else "use its base objective alone"
         raise UserError(
-            f"objective 'consistency' transforms images of integers, but the data are {kind}; "
-            "use its base objective alone"
+            f"objective 'consistency' cannot transform {kind(space)} by transform = {transform!r}, which is for "
+            f"{'images of integers' if transform.startswith('affine') else 'clouds of points'}; {remedy}"
         )
 
 
