@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vaebench.core.augmentation import transformed
+from vaebench.core.augmentation import transformed, transforms
 from vaebench.core.data import Batch, GroundTruth, Space, Split
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation.selftest.answer import Answer, column, dataset, equal, measured, worst
@@ -74,7 +74,8 @@ def consistency(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     judge = LinearProbe(middle.cpu(), torch.ones(3), flat, torch.zeros(2), torch.tensor([0, 1]))
     found = compare(batch, 5, model=model, probe=judge)
     with keyed(5, batch.example):
-        others = {name: transformed(x, 17, kind, "none") for name, kind in SETS.items()}
+        stored, kinds = Split("all", x), transforms(space)
+        others = {name: transformed(stored, space, kind) for name, kind in zip(SETS, kinds, strict=True)}
     for name, other in others.items():
         moved = model.posterior(other)
         (m, v), (n, w) = ((q.mean.double(), q.log_variance.double().exp()) for q in (moved, still))
