@@ -70,7 +70,7 @@ class NVAE(HierarchicalModel):
     def __init__(self, space: Space, options: Options) -> None:
         super().__init__(space)
         self.options = options
-        if len(space.shape) != 3 or space.shape[1] != space.shape[2]:
+        if not space.is_image or space.shape[1] != space.shape[2]:
             raise ValueError(f"NVAE needs square images, not examples of shape {space.shape}")
         outputs = LIKELIHOODS[options.likelihood].channels(space.shape, space.levels)
         self.centre = Centre(space.levels)

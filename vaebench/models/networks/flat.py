@@ -82,7 +82,7 @@ def conv(
     8x8, three 32x32, four 64x64. ValueError otherwise.
     """
     scale = 2 ** (len(hidden) - 1)
-    if len(space.shape) != 3 or scale < 2 or any(side % scale for side in space.shape[1:]):
+    if not space.is_image or scale < 2 or any(side % scale for side in space.shape[1:]):
         raise ValueError(f"{len(hidden) - 1} stride-2 convolutions need images with sides divisible by {scale}, "
                          f"not examples of shape {space.shape}; change hidden or use network = 'mlp'")  # fmt: skip
     return _halvings(space, channels, latent, hidden, activation, 4)
@@ -96,7 +96,7 @@ def conv5(
     HVAE's network on MNIST is hidden = (16, 32, 32, 450) with softplus. ValueError where the examples are not images.
     Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328).
     """
-    if len(space.shape) != 3 or len(hidden) < 2:
+    if not space.is_image or len(hidden) < 2:
         raise ValueError(f"stride-2 convolutions of widths {list(hidden[:-1])} need images, not examples of shape "
                          f"{space.shape}; change hidden or use network = 'mlp'")  # fmt: skip
     return _halvings(space, channels, latent, hidden, activation, 5)
