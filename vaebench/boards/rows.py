@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from vaebench.core.errors import UserError, unknown
+from vaebench.core.files import unplaced
 from vaebench.core.names import CSV_AFTER, CSV_BEFORE, check_name
 
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
@@ -177,7 +178,8 @@ def _checked(name: str, kind: pa.DataType, value: Any) -> Any:
     if name in ("parameters", "comparability") and not _canonical(value):
         raise ValueError(f"{name} {value!r} is not a JSON object with sorted keys, as json.dumps writes it")
     if name == "reason":
-        value = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(value.split())) or "unknown"
+        value = " ".join(unplaced(value).split())
+        value = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value) or "unknown"
     if not value.isprintable() or not (value or name == "unit"):
         raise ValueError(f"{name} {value!r} is empty or not printable")
     return str(value)

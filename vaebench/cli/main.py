@@ -1,15 +1,14 @@
 """The command line: errors become one line and an exit code; the verbs are in `commands`. Imports no torch."""
 
-import os
-import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
 from vaebench import __version__
+from vaebench.cli import streams
 from vaebench.cli.board import board
 from vaebench.cli.cache import cache
 from vaebench.cli.check import check, selftest
@@ -37,6 +36,10 @@ Exit codes:
 class _Group(click.Group):
     """Turns errors into one line and an exit code; a traceback only with --debug."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        streams.prepare()
+        return super().main(*args, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with self._told(ctx):
             return super().parse_args(ctx, args)
@@ -57,18 +60,24 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             self._end(ctx, "interrupted: what was finished is kept; the same command goes on from there", 130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # its reader has gone, as `head` does
+            streams.give_up()  # its reader has gone, as `head` does
             ctx.exit(0)
+        except SystemExit as error:
+            self._end(ctx, f"a plug-in called sys.exit({error.code!r}); mend or uninstall it", 1)
         except UserError as error:
             self._end(ctx, str(error), 3 if isinstance(error, DataError) else 2)
         except Exception as error:
+            if isinstance(error, OSError) and streams.is_of_output(error):
+                streams.give_up()
+                self._end(ctx, f"cannot write to stdout: {error.strerror}; what went to files before is kept", 2)
             self._end(ctx, f"fault in vaebench: {type(error).__name__}: {error}; run with --debug and report it", 70)
 
     @staticmethod
     def _end(ctx: click.Context, message: str, code: int) -> None:
-        if ctx.params.get("debug"):
-            traceback.print_exc()
-        click.echo("vaebench: " + " ".join(message.split()), err=True)
+        with suppress(OSError):  # stderr may be what is full
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            click.echo("vaebench: " + " ".join(message.split()), err=True)
         ctx.exit(code)
 
 

@@ -17,6 +17,7 @@ from vaebench.boards.ranking import Group
 from vaebench.boards.rows import Row
 from vaebench.boards.text import number
 from vaebench.boards.verification import Judgement
+from vaebench.cli.streams import plain
 
 WIDTH = 160  # of tables that no terminal shows
 
@@ -50,8 +51,9 @@ def print_table(
     With `leading`, what is too wide goes on in further tables, each with the first `leading` columns, and no cell of
     theirs is broken.
     """
-    console, lines = _stdout(), [list(row) for row in rows]
-    names = [heading.removeprefix(">") for heading in headings]
+    console = _stdout()
+    lines = [[plain(cell, console.encoding) for cell in row] for row in rows]
+    names = [plain(heading.removeprefix(">"), console.encoding) for heading in headings]
     parts = [list(range(len(names)))]
     if leading is not None:
         widths = [
@@ -60,7 +62,7 @@ def print_table(
         names = [textwrap.fill(*named, break_long_words=False) for named in zip(names, widths, strict=True)]
         parts = list(_side_by_side(widths, leading, console.width))
     if title is not None:
-        console.print(Text(title, style="bold"))
+        console.print(Text(plain(title, console.encoding), style="bold"))
     for columns in parts:
         table = Table()
         for column in columns:

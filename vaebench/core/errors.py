@@ -34,6 +34,15 @@ def brief(text: str) -> str:
 
 
 @contextmanager
+def contained() -> Iterator[None]:
+    """Within the block a plug-in's code runs: where it would end the program, RuntimeError is raised instead."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"it called sys.exit({error.code!r})") from error
+
+
+@contextmanager
 def foreign(tell: Callable[[str], Exception]) -> Iterator[None]:
     """Within the block a foreign file is read: whatever that raises becomes the one line that `tell` makes of a reason.
 

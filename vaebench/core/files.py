@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import re
 import stat
 import tempfile
 import time
@@ -15,6 +16,7 @@ import platformdirs
 from vaebench.core.errors import DataError, UserError
 
 LEFT_SECONDS = 3600.0  # a temporary file of this age is of a writer that was killed
+_PLACE = re.compile(r"(?<![\w./:\\~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\:;,'\"()\[\]]+[/\\])+([^\s/\\:;,'\"()\[\]]*)")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _ZOO = "VAEBENCH_ZOO"
 
@@ -85,6 +87,17 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def unplaced(text: str) -> str:
+    """`text` without the folders of this machine: of an absolute path its last name is left.
+
+    Home, the working folder and the cache are known by name, whatever signs they hold; others by their look.
+    """
+    for folder in sorted({str(Path.home()), str(Path.cwd()), str(cache().absolute())}, key=len, reverse=True):
+        if len(folder) > 1:
+            text = re.sub(rf"(?<![\w./-]){re.escape(folder + os.sep)}", "", text)
+    return _PLACE.sub(lambda found: found[1] or "/", text)
 
 
 def check_writable(folder: Path) -> None:

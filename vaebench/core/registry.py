@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vaebench.core import files
-from vaebench.core.errors import DataError, UserError, reason, unknown
+from vaebench.core.errors import DataError, UserError, contained, reason, unknown
 
 if TYPE_CHECKING:
     from vaebench.core.data import Dataset
@@ -62,7 +62,8 @@ def load(kind: Kind, name: str) -> object:
     found = _find(kind, name)
     if isinstance(found, EntryPoint):
         try:
-            return found.load()
+            with contained():
+                return found.load()
         except Exception as error:  # whatever a stranger's module does
             cause = f"{type(error).__name__}: {error}"
             raise UserError(
@@ -95,7 +96,8 @@ def load_dataset(name: str, root: Path | None, download: bool = True) -> "Datase
     source = load("datasets", name)
     assert isinstance(source, Source)
     try:
-        return source.load(root or files.default_data(), download)
+        with contained():
+            return source.load(root or files.default_data(), download)
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:  # of a reader

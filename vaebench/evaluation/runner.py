@@ -18,6 +18,7 @@ from vaebench import __version__
 from vaebench.boards.rows import Row
 from vaebench.core.arithmetic import arithmetic
 from vaebench.core.data import Dataset
+from vaebench.core.errors import contained
 from vaebench.core.metric import Column, Measurement, Metric, Resources, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation import precision
@@ -78,12 +79,14 @@ def measure(
         status: Status = "ok"
         comparability = parameters(metric)
         try:
-            comparability = _comparability(model, dataset, metric)
-            if (reason := metric.unsupported(model, dataset)) is not None:
+            with contained():
+                comparability = _comparability(model, dataset, metric)
+                reason = metric.unsupported(model, dataset)
+            if reason is not None:
                 status = "skipped"
             else:
                 run = partial(MetricRun, entry, name, metric, resources=resources)
-                with _remembered(settings) as how:
+                with contained(), _remembered(settings) as how:
                     with arithmetic(settings.dtype):
                         measured = _collect(metric, entry, run(how, progress, keep=keep, stages=stages))
                     if reduced:
