@@ -16,7 +16,6 @@ from vaebench.boards import paired as comparison
 from vaebench.boards import per_example as values
 from vaebench.boards import store as board
 from vaebench.boards import text
-from vaebench.boards.ranking import Z
 from vaebench.boards.rows import Row
 from vaebench.core.errors import DataError, UserError
 
@@ -92,12 +91,14 @@ CLAIMS = (
 
 
 class Compared(NamedTuple):
-    """Two rows of one class, and the difference of `of` their values."""
+    """Two rows of one class, the difference of `of` their values, the half-width of its 95% interval, and whether it is
+    paired.
+    """
 
     first: Row
     second: Row
     difference: float
-    stderr: float
+    half: float
     exact: bool
 
 
@@ -119,10 +120,11 @@ def compare(claim: Claim, dataset: str, pair: tuple[str, str]) -> Compared | Non
     assert second.value is not None
     try:
         found = comparison.paired(values.read(BOARDS, first), values.read(BOARDS, second))
-        return Compared(first, second, found.difference, found.stderr, True)
+        return Compared(first, second, found.difference, (found.high - found.low) / 2, True)
     except DataError:
+        apart = comparison.apart(first, second)
         difference = claim.of(first.value) - claim.of(second.value)
-        return Compared(first, second, difference, math.hypot(first.stderr or 0.0, second.stderr or 0.0), False)
+        return Compared(first, second, difference, (apart.high - apart.low) / 2, False)
 
 
 def verdict(claim: Claim, difference: float, half: float) -> str:
@@ -143,10 +145,9 @@ def lines(claim: Claim) -> Iterator[str]:
         for pair in claim.pairs:
             if (found := compare(claim, dataset, pair)) is None:
                 continue
-            one, other = (text.number(row.value, row.stderr) for row in (found.first, found.second))
-            half = Z * found.stderr
-            change = f"{found.difference:.4g} ± {half:.2g}{' paired' if found.exact else ''}"
-            said = verdict(claim, found.difference, half)
+            one, other = (text.cell(row) for row in (found.first, found.second))
+            change = f"{found.difference:.4g} ± {found.half:.2g}{' paired' if found.exact else ''}"
+            said = verdict(claim, found.difference, found.half)
             yield f"| {dataset} | {found.first.n} | {pair[0]} | {one} | {pair[1]} | {other} | {change} | {said} |"
             seeds.setdefault(pair[0].partition("-seed-")[0], []).append(found)
         for name, repeats in seeds.items():
@@ -181,9 +182,10 @@ What papers claim of their methods, and what the models of this zoo say: small n
 is written from them by `python .github/claims.py`.
 
 Behind a value, ± is one standard error: over test images, over three sets of samples for Fréchet distances, over
-trainings where it says seeds. n is the number of examples or samples behind a value; Fréchet distances of few samples
-are biased upwards, so compare them only at one n. The difference is the first less the second, of absolute values for
-gaps, with a 95% interval: "paired" example by example, else from both standard errors, and Student's over seeds. An
+trainings where it says seeds. It says nothing of how far a bound is from the truth: one that has not converged is
+marked. n is the number of examples or samples behind a value; Fréchet distances of few samples are biased upwards, so
+compare them only at one n. The difference is the first less the second, of absolute values for gaps, with Student's 95%
+interval: "paired" example by example, else from both standard errors with Welch's degrees of freedom, or over seeds. An
 interval that is not over seeds says nothing of how another training would turn out. Nothing was tuned until it looked
 right.
 """

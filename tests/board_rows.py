@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from vaebench.boards.rows import Row
+from vaebench.functional import intervals
 
 BASE: dict[str, Any] = {
     "model": "vae",
@@ -20,13 +22,18 @@ BASE: dict[str, Any] = {
     "metric_version": 1,
     "parameters": '{"samples": 100}',
     "comparability": '{"k": 100}',
+    "facet": "{}",
     "column": "nll",
     "value": 84.5,
     "stderr": 0.25,
+    "df": None,
+    "low": 84.0100090038649865,
+    "high": 84.9899909961350135,
     "n": 360,
     "unit": "nats",
     "better": "lower",
     "bound": "upper",
+    "marks": (),
     "curve": None,
     "status": "ok",
     "reason": None,
@@ -44,12 +51,18 @@ BASE: dict[str, Any] = {
     "seconds": 1.5,
     "peak_memory": 10**9,
 }
-FAILED = {"status": "failed", "value": None, "stderr": None, "n": None, "reason": "NaN in the decoder"}
+NO_VALUE = dict.fromkeys(("value", "stderr", "df", "low", "high", "curve"))
+FAILED = {"status": "failed", **NO_VALUE, "n": None, "reason": "NaN in the decoder"}
 PUBLISHED = {"origin": "published", "source": "Table 1", "weights_sha256": None, "data_fingerprint": None, "seed": None}
 
 
 def row(**changes: Any) -> Row:
-    return Row(**(BASE | changes))
+    """A row of `BASE` with changes; its interval is Student's unless it is given."""
+    values = BASE | {"low": None, "high": None} | changes
+    numbers = [values[name] for name in ("value", "stderr")]
+    if values["low"] is None and all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        values["low"], values["high"] = intervals.student(*numbers, values["df"])
+    return Row(**values)
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -62,8 +75,12 @@ def any_rows(draw: st.DrawFn, identities: int = 3) -> Row:
     axis = st.lists(numbers, min_size=2, max_size=2).map(tuple)
     changes: dict[str, Any] = {
         "column": draw(st.sampled_from(["nll", "elbo", "=x"][:identities])),
-        "value": draw(numbers),
-        "stderr": draw(st.none() | numbers.map(abs)),
+        "value": draw(st.floats(-1e300, 1e300)),
+        "stderr": draw(st.none() | st.floats(0, 1e300)),
+        "df": None,
+        "facet": json.dumps(draw(st.dictionaries(texts, texts, max_size=1))),
+        "weights_sha256": draw(st.sampled_from(["aa", "bb"])),
+        "marks": tuple(sorted(draw(st.sets(st.sampled_from(["bound loose", "few images"]))))),
         "n": draw(st.integers(0, 2**63 - 1)),
         "parameters": json.dumps(draw(st.dictionaries(st.text(max_size=3), numbers, max_size=1)), sort_keys=True),
         "curve": draw(st.none() | st.tuples(axis, axis, texts, texts)),
@@ -80,7 +97,7 @@ def any_rows(draw: st.DrawFn, identities: int = 3) -> Row:
         changes |= PUBLISHED | {"source": draw(texts)}
     if draw(st.booleans()):
         reason = draw(st.text(st.characters(), min_size=1))
-        changes |= {"status": "failed", "value": None, "stderr": None, "curve": None, "reason": reason}
+        changes |= {"status": "failed", **NO_VALUE, "reason": reason}
     return row(**changes)
 
 

@@ -33,8 +33,10 @@ def test_file_holds_the_rows(tmp_path_factory: pytest.TempPathFactory, found: li
     path = root / "digits" / "vae.parquet"
     content = path.read_bytes()
     assert content == board.encode(board.read(root, "digits"))  # equal rows, equal bytes
-    assert pq.read_schema(path).equals(board.SCHEMA)
-    assert pq.read_schema(path).metadata is None
+    schema = pq.read_schema(path)
+    assert schema.remove_metadata().equals(board.SCHEMA)
+    rows = str(len(board.read(root, "digits"))).encode()
+    assert {key: schema.metadata[key] for key in (b"schema", b"rows")} == {b"schema": b"2", b"rows": rows}
     stamp = path.stat().st_mtime_ns, (root / "digits.csv").stat().st_mtime_ns
     board.write(root, found[::-1])
     assert stamp == (path.stat().st_mtime_ns, (root / "digits.csv").stat().st_mtime_ns)
@@ -48,14 +50,17 @@ def check_csv(root: Path) -> None:
     for line in csv.DictReader(io.StringIO((root / "digits.csv").read_text())):
         for name, text in line.items():
             if name not in (*CSV_BEFORE, *CSV_AFTER) and text:
-                cells[(line["model"], line["origin"], line["source"], line["seed"], line["parameters"], name)] = text
+                who = line["model"], line["facet"], line["weights_sha256"]
+                cells[(*who, line["origin"], line["source"], line["seed"], line["parameters"], name)] = text
     expected = {}
     for each in board.read(root, "digits"):
         seed = "" if each.seed is None else str(each.seed)
         source = export._cell(each.source)
         for name, number in ((each.column, each.value), (f"{each.column}_stderr", each.stderr)):
             if number is not None:
-                key = (each.model, each.origin, source, seed, each.parameters, export._cell(name))
+                who = each.model, export._cell(each.facet), each.weights_sha256 or ""
+                key = (*who, each.origin, source, seed,
+                       each.parameters, export._cell(name))  # fmt: skip
                 expected[key] = repr(number)
     assert cells == expected
 
@@ -177,7 +182,7 @@ def test_unusable_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_held_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import sys; from pathlib import Path; from vaebench.boards import store as board\n"
-    script += f"with board._lock(Path({str(tmp_path)!r}), 'digits'): print('held', flush=True); sys.stdin.read()"
+    script += f"with board.locked(Path({str(tmp_path)!r}), 'digits'): print('held', flush=True); sys.stdin.read()"
     monkeypatch.setattr(board, "LOCK_SECONDS", 0.1)
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdin

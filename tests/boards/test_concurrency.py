@@ -22,8 +22,9 @@ from vaebench.core import files
 
 BASE: dict[str, Any] = {
     "model": "vae", "weights_sha256": "aa", "dataset": "digits", "data_fingerprint": "dd", "split": "test",
-    "metric": "likelihood", "metric_version": 1, "parameters": "{}", "comparability": "{}", "column": "nll",
-    "value": 84.5, "stderr": 0.25, "n": 360, "unit": "nats", "better": "lower", "bound": "upper", "curve": None,
+    "metric": "likelihood", "metric_version": 1, "parameters": "{}", "comparability": "{}", "facet": "{}",
+    "column": "nll", "value": 84.5, "stderr": None, "df": None, "low": None, "high": None, "n": 360, "unit": "nats",
+    "better": "lower", "bound": "upper", "marks": (), "curve": None,
     "status": "ok", "reason": None, "origin": "measured", "source": None, "verified": "unverified", "seed": 0,
     "device": "cpu", "dtype": "float32", "torch": "2", "vaebench": "0.1.0", "commit": None, "dirty": None,
     "created": "2026-01-31T12:00:00+00:00", "seconds": 1.5, "peak_memory": 1,
@@ -53,7 +54,8 @@ for i in range(int(sys.argv[4])):
     model, dataset = ("shared", f"own-{{worker % 4}}", "same")[i % 3], ("digits", "mnist")[i % 5 == 4]
     seed = i if model == "same" else 10**6 * worker + i
     board.write(root, [board.Row(**base | {{"model": model, "dataset": dataset, "seed": seed, "column": column,
-                                           "value": seed + 0.5, "seconds": worker}}) for column in ("nll", "elbo")])
+                                           "value": seed + 0.5, "marks": (), "seconds": worker}})
+                       for column in ("nll", "elbo")])
     with open(log, "a") as file:
         file.write(f"{{dataset}} {{model}} {{seed}}\\n")
     files.write_changed(root / {str(KEPT)!r}, bytes([worker]) * {SIZE})
@@ -135,7 +137,7 @@ def fatal(call):
         call(*args)
     return count
 os.fsync, os.replace = fatal(os.fsync), fatal(os.replace)
-board.write(root, [board.Row(**base)])
+board.write(root, [board.Row(**base | {{"marks": ()}})])
 files.write_changed(root / {str(KEPT)!r}, b"new")
 """
 STEPS = [f"{step} of {file}" for file in ("the rows", "the CSV", "a kept file")

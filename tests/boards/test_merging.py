@@ -57,23 +57,44 @@ def test_merge_rules() -> None:
 
 @pytest.mark.parametrize("status", ["failed", "skipped"])
 def test_a_run_with_values_leaves_none_of_one_without(status: str) -> None:
-    """A failed run has a row for each column that there could be; one with values only those that there are."""
-    failed = [row(column=name, **(FAILED | {"status": status})) for name in ("nll", "bpd")]
-    assert board.merge(failed, [row()]) == [row()]
-    assert board.merge([row()], failed) == [row()]
+    """A run without values has a row for the whole metric; one with values those that there are."""
+    failed = row(column="", **(FAILED | {"status": status}))
+    assert board.merge([failed], [row()]) == [row()]
+    assert board.merge([row()], [failed]) == [row()]
     refused = row(column="bpd", created="2027-01-01T00:00:00Z", **FAILED)
     assert board.merge([], [row(), refused]) == [refused, row()]  # one column of a run may be refused
     assert board.merge([refused, row()], [row(), refused]) == [refused, row()]
-    for apart in ({"seed": 1}, {"parameters": "{}"}, {"metric_version": 2}, {"data_fingerprint": "ee"}):
-        assert len(board.merge([row()], [dataclasses.replace(failed[1], **apart)])) == 2
+    for apart in (
+        {"seed": 1}, {"parameters": "{}"}, {"metric_version": 2}, {"data_fingerprint": "ee"}, {"weights_sha256": "bb"},
+    ):  # fmt: skip
+        assert len(board.merge([row()], [dataclasses.replace(failed, **apart)])) == 2
 
 
-def test_new_weights_drop_measured_rows_only() -> None:
-    published = row(**PUBLISHED)
-    new = row(weights_sha256="bb", column="elbo")
-    assert board.merge([row(), published], [new]) == sorted([published, new], key=lambda each: each.identity)
-    assert len(board.merge([row()], [published])) == 2
-    with pytest.raises(ValueError, match="2 sets of weights"):
-        board.merge([], [row(), new])
+def test_rows_of_other_weights_stand_beside_each_other() -> None:
+    other = row(weights_sha256="bb", value=1.0)
+    assert board.merge([row()], [other]) == board.merge([other], [row()]) == [row(), other]
+    assert board.merge([], [row(), other]) == [row(), other]
+    assert board.merge([row(), other], [row(value=2.0)]) == [row(value=2.0), other]
+    assert len(board.merge([row()], [row(**PUBLISHED)])) == 2
     with pytest.raises(ValueError, match="two rows at once"):
         board.merge([], [row(), row(value=2.0)])
+
+
+def test_collapsed_is_marked_by_what_stands_in_the_file() -> None:
+    """Whatever the order of writing, and no longer once the evidence is gone."""
+    skl = row(metric="latent-gap", column="skl", value=0.0, stderr=None)
+    rate = row(column="rate", better="none", value=0.49, stderr=None)
+    units = row(metric="information", column="active_units", better="none", value=0.0, stderr=None, bound="exact")
+    for evidence, sound in ((rate, {"value": 0.5}), (units, {"value": 1.0})):
+        for merged in (
+            board.merge([skl], [evidence]),
+            board.merge([evidence], [skl]),
+            board.merge([], [evidence, skl]),
+        ):
+            assert [each.marks for each in merged] == [("collapsed",)] * 2
+            assert board.merge(merged, [evidence, skl]) == merged
+            mended = board.merge(merged, [dataclasses.replace(evidence, **sound)])
+            assert [each.marks for each in mended] == [()] * 2
+        beside = board.merge([evidence], [dataclasses.replace(skl, weights_sha256="bb")])
+        assert [each.marks for each in beside if each.weights_sha256 == "bb"] == [()]
+    assert board.merge([rate], [row(column="", metric="latent-gap", **FAILED)])[0].marks == ()

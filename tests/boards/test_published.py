@@ -170,7 +170,7 @@ def test_a_board_shows_them_beside_measured_rows(
     assert re.search(r"│ vae +│ +80\.5 │ A paper, table 1 +│", shown)
     assert "nll is not comparable: other images" in shown
     assert shown.index("measured") < shown.index("published")
-    assert shown.count("1. ") == 4  # of the measured row alone, though 80.5 is lower
+    assert not re.search(r"[0-9][.] [0-9]", shown)  # one measured model has no rank, nor has what others report
     rows = json.loads(vaebench("board", "show", *where, "--json").stdout)
     assert {row["origin"] for row in rows} == {"measured", "published"}
     lines = list(csv.DictReader(io.StringIO(vaebench("board", "csv", *where).stdout)))

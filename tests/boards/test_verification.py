@@ -86,10 +86,12 @@ def test_more_seeds_keep_the_level_where_a_standard_error_comes_of_few_repeats()
     found = [few(noise, 5) for _ in range(repeats)]
     alone = sum(judge([each._replace(repeats=())], level)[0].verdict == "refuted" for each in found) / repeats
     assert alone > 3 * level  # three repeats are too few for a normal law
+    student = [few(noise, 0, df=2) for _ in range(repeats)]
+    assert sum(judge([each], level)[0].verdict == "refuted" for each in student) / repeats < 1.3 * level
     confirmed = sum(judge([each], level)[0].verdict == "refuted" for each in found) / repeats
     assert confirmed < level
     for each in found[:50]:
-        false = dataclasses.replace(each.row, value=20.0, stderr=0.5)
+        false = row(value=20.0, stderr=0.5, n=3)
         (caught,) = judge([each._replace(row=false)], level)
         assert (caught.test, caught.verdict, caught.note) == ("repeated", "refuted", "against 5 more seeds")
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from board_rows import row
+from board_rows import NO_VALUE, row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +62,7 @@ def _table(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_a_failed_or_skipped_metric_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    failed = replace(ROW, status="failed", value=None, stderr=None, n=None, reason="RuntimeError: boom", metric="m")
+    failed = replace(ROW, status="failed", **NO_VALUE, n=None, reason="RuntimeError: boom", metric="m")
     rows = [ROW, failed, replace(failed, column="bpd"), replace(failed, metric="k", status="skipped", reason="not it")]
     lines = _table(rows, capsys)
     assert len(lines) == 3

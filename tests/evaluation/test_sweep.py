@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from board_rows import NO_VALUE
 from click.testing import Result
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -99,6 +100,7 @@ def _row(entry: Entry, measured: Likelihood, /, **changes: Any) -> Row:
         "parameters": parameters(measured),
         "seed": 3,
         "dtype": "float32",
+        **NO_VALUE,
         "status": "ok",
         "value": 1.0,
         "n": 1,
@@ -117,8 +119,8 @@ OTHERS: list[dict[str, Any]] = [
     {"parameters": parameters(Likelihood(samples=3))},
     {"seed": 4},
     {"dtype": "float64"},
-    {"status": "failed", "value": None, "stderr": None, "n": None, "curve": None, "reason": "boom"},
-    {"status": "skipped", "value": None, "stderr": None, "n": None, "curve": None, "reason": "no"},
+    {"status": "failed", **NO_VALUE, "n": None, "reason": "boom"},
+    {"status": "skipped", **NO_VALUE, "n": None, "reason": "no"},
 ]
 
 

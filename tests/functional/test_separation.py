@@ -63,7 +63,9 @@ def test_errors_are_the_spread_over_samples() -> None:
 def test_sets_that_are_apart() -> None:
     inside, foreign = torch.arange(30.0), torch.arange(30.0) + 100
     found = separation(inside, foreign, 50, 0)
-    assert [tuple(one) for one in found] == [(1, 0, 1, 1), (1, 0, 1, 1), (0, 0, 0, 0)]
+    assert [one[:2] for one in found] == [(1, 0), (1, 0), (0, 0)]
+    assert [(one.low < 1, one.high) for one in found[:2]] == [(True, 1), (True, 1)]
+    assert found.fpr95.low == 0 < found.fpr95.high < 0.15
     worst = separation(foreign, inside, 50, 0)
     assert (worst.auroc.value, worst.fpr95.value) == (0, 1)
     alike = separation(torch.zeros(20), torch.zeros(20), 50, 0)

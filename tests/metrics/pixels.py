@@ -20,7 +20,7 @@ NONE = torch.Size()
 class Plain(Likelihood):
     """A mean that is `raw` itself, of probability 1."""
 
-    family = "gaussian"
+    family, discrete = "gaussian", True
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:

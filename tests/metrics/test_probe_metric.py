@@ -79,17 +79,23 @@ def test_small_subsets_are_averaged(measure: Measure) -> None:
 
 def test_the_spread_of_several_trainings_is_in_the_error() -> None:
     correct = torch.arange(1000)[None] < torch.tensor([[600], [700], [800]])
-    value, stderr = accuracy(correct)
-    low, high = wilson(0.7, 1000)
-    assert value == pytest.approx(0.7)
-    assert stderr == pytest.approx(math.hypot((high - low) / 3.92, 0.1 / 3**0.5))
+    found = accuracy("probe_100", correct)
+    low, high = wilson(0.7, 1000, 1.96)
+    assert found.value == pytest.approx(0.7)
+    assert found.stderr == pytest.approx(math.hypot((high - low) / 3.92, 0.1 / 3**0.5))
+    assert found.high is not None
+    assert found.high - 0.7 == pytest.approx(1.96 * found.stderr, rel=0.25)
 
 
 def test_the_error_of_one_training_is_wilsons() -> None:
-    value, stderr = accuracy(torch.arange(263)[None] < 81)  # Newcombe 1998, table I: 0.2553 to 0.3662
-    assert value == pytest.approx(81 / 263)
-    assert stderr == pytest.approx((0.36621 - 0.25530) / 3.92, abs=1e-5)
-    assert accuracy(torch.ones(1, 360, dtype=torch.bool))[1] > 0.002
+    found = accuracy("probe_100", torch.arange(263)[None] < 81)  # Newcombe 1998, table I: 0.2553 to 0.3662
+    assert found.value == pytest.approx(81 / 263)
+    assert found.stderr == pytest.approx((0.36621 - 0.25530) / 3.92, abs=1e-5)
+    assert found.interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    perfect = accuracy("probe_100", torch.ones(1, 360, dtype=torch.bool))
+    assert perfect.stderr is not None
+    assert perfect.stderr > 0.002
+    assert perfect.interval == pytest.approx((0.98944, 1), abs=1e-5)
 
 
 def test_sizes_that_the_split_lacks_are_left_out(measure: Measure) -> None:

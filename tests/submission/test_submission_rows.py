@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from board_rows import NO_VALUE
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
@@ -88,7 +89,7 @@ def test_the_likelihood_and_what_the_board_has_is_asked_for(boards: Path, monkey
     row = board.read(Path(__file__).parents[2] / "leaderboards", "digits")[0]
     about = {"ok": row.value, "skipped": None, "failed": None}
     for metric, status in (("probe", "ok"), ("fid", "skipped"), ("tracin", "failed"), ("gone", "ok")):
-        changes: dict[str, Any] = {"metric": metric, "status": status, "value": about[status], "stderr": None}
+        changes: dict[str, Any] = {**NO_VALUE, "metric": metric, "status": status, "value": about[status]}
         board.write(boards, [dataclasses.replace(row, **changes, reason=None if status == "ok" else "why")])
     assert submission_rows.required("digits") == ["likelihood", "probe"]
     assert submission_rows.required("mnist") == ["likelihood"]
@@ -104,8 +105,8 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "easy parameters": ({"parameters": '{"samples": 1}'}, 'likelihood: parameters is {"samples": 1}, not {"repeats"'),
     "another class": ({"comparability": "{}"}, "likelihood: its comparability class is not that of its parameters"),
     "another split": ({"split": "train"}, "likelihood: split is train, not test"),
-    "skipped": ({"status": "skipped", "reason": "why", "value": None, "stderr": None}, "likelihood is skipped: why"),
-    "failed": ({"status": "failed", "reason": "why", "value": None, "stderr": None}, "likelihood is failed: why"),
+    "skipped": ({"status": "skipped", "reason": "why", **NO_VALUE}, "likelihood is skipped: why"),
+    "failed": ({"status": "failed", "reason": "why", **NO_VALUE}, "likelihood is failed: why"),
     "another metric": ({"metric": "made-up"}, "made-up is not asked for"),
 }
 
@@ -124,7 +125,7 @@ def test_a_lie_in_every_row_is_told_once(lie: str, tree: Path) -> None:
         ({"better": "none"}, "likelihood gives no nll in nats, none, upper"),
         ({"column": "mine"}, "likelihood gives no mine in nats, lower, upper"),
         ({"unit": ""}, "likelihood gives no nll in no unit, lower, upper"),
-        ({"value": 1.0}, "is stale: its mean is"),
+        ({"value": 1.0, "low": 0.9, "high": 1.1}, "is stale: its mean is"),
     ],
 )
 def test_a_lie_in_one_row_is_told(changes: dict[str, Any], says: str, tree: Path) -> None:

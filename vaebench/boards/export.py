@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vaebench.boards.ranking import class_of
+from vaebench.boards.classes import class_of, facet, lowest_seeds, protocol, title
 from vaebench.boards.rows import Row
 from vaebench.core.names import CSV_AFTER, CSV_BEFORE
 
@@ -20,7 +20,7 @@ RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # word
 
 
 def json_lines(rows: Iterable[Row]) -> str:
-    """A line of JSON for each row, with every field; `parameters`, `comparability` and `curve` as objects."""
+    """A line of JSON for each row, with every field; `parameters`, `comparability`, `facet` and `curve` as objects."""
     return "".join(json.dumps(record) + "\n" for record in to_json(rows))
 
 
@@ -32,7 +32,7 @@ def model_index(rows: Sequence[Row]) -> dict[str, Any]:
     standard error, n, seed, verdict, versions. The format's own `verified` is left out: it stands for Hugging Face's
     evaluation. ValueError where there is no value, or where there are rows of several models.
     """
-    measured = _lowest_seeds(row for row in rows if row.origin == "measured" and row.status == "ok")
+    measured = lowest_seeds(row for row in rows if row.origin == "measured" and row.status == "ok")
     if len(names := {row.model for row in measured}) != 1:
         raise ValueError(f"a model-index is of one model's measured values, not of {sorted(names) or 'none'}")
     places: dict[tuple[str, str, str | None], list[Row]] = {}
@@ -49,21 +49,16 @@ def model_index(rows: Sequence[Row]) -> dict[str, Any]:
     return {"model-index": [{"name": names.pop(), "results": results}]}
 
 
-def _lowest_seeds(rows: Iterable[Row]) -> list[Row]:
-    lowest: dict[tuple[object, ...], Row] = {}
-    for row in sorted(rows, key=lambda each: (each.dataset, each.model, each.identity, each.seed)):
-        place = (row.dataset, row.model, row.metric, row.split, row.comparability, row.parameters, row.column)
-        lowest.setdefault(place, row)
-    return list(lowest.values())
-
-
 def _metric(row: Row) -> dict[str, Any]:
-    protocol = {**json.loads(row.parameters), **json.loads(row.comparability)}
+    args = {**json.loads(row.parameters), **protocol(row), **facet(row)}
     unit = f", {row.unit}" if row.unit else ""
     side = "" if row.better == "none" else f", {row.better} is better"
     trust = {
         "metric": f"{row.metric} v{row.metric_version}",
         "stderr": row.stderr,
+        "low": row.low,
+        "high": row.high,
+        "marks": ", ".join(row.marks) or None,
         "n": row.n,
         "bound": row.bound,
         "seed": row.seed,
@@ -71,8 +66,8 @@ def _metric(row: Row) -> dict[str, Any]:
         "weights_sha256": row.weights_sha256,
         "vaebench": row.vaebench,
     }
-    name = f"{row.column}{unit}{side}"
-    return {"type": row.column, "name": name, "value": row.value, "args": {**protocol, **trust}}
+    name = f"{title(row)}{unit}{side}"
+    return {"type": row.column, "name": name, "value": row.value, "args": {**args, **trust}}
 
 
 def to_yaml(value: Mapping[str, Any], indent: int = 0) -> str:
@@ -100,14 +95,15 @@ def _scalar(value: Any) -> str:
 
 
 def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Each row as what `json.dumps` takes, in the order given: all fields, with `parameters` and `comparability` as
-    objects and `curve` as an object of x, y, x_name and y_name, or null.
+    """Each row as what `json.dumps` takes, in the order given: all fields, with `parameters`, `comparability` and
+    `facet` as objects and `curve` as an object of x, y, x_name and y_name, or null.
     """
     records = []
     for row in rows:
         record = asdict(row)
-        for name in ("parameters", "comparability"):
+        for name in ("parameters", "comparability", "facet"):
             record[name] = json.loads(record[name])
+        record["marks"] = list(row.marks)
         if row.curve is not None:
             x, y, x_name, y_name = row.curve
             record["curve"] = {"x": list(x), "y": list(y), "x_name": x_name, "y_name": y_name}
@@ -123,27 +119,35 @@ def _cell(value: str | float | None) -> str:
 
 
 def _shared(row: Row, name: str) -> Any:
-    """A field that the columns of a line share: none of the reason that a measured value has to itself."""
-    alone = name == "reason" and row.origin == "measured" and row.status == "ok"
+    """A field that the columns of a line share: neither marks nor the reason that a measured value has to itself."""
+    alone = name == "marks" or (name == "reason" and row.origin == "measured" and row.status == "ok")
     return None if alone else getattr(row, name)
 
 
+def _marks(line: Mapping[str, Row]) -> str | None:
+    """The marks of a line, each with its columns: "bound loose: bpd, nll"."""
+    found = sorted({mark for row in line.values() for mark in row.marks})
+    return "; ".join(f"{mark}: {', '.join(c for c in sorted(line) if mark in line[c].marks)}" for mark in found) or None
+
+
 def to_csv(rows: Iterable[Row]) -> str:
-    """A wide table: a line holds the columns that share model, metric, class, seed, status and n.
+    """A wide table: a line holds the columns that share model, metric, facet, class, seed, status and n.
 
     Each column of a metric is followed by its standard error; cells are empty where there is none. Lines are in order
-    of metric, split, version, class and origin, so that those that can be compared stand together, and then of model.
+    of metric, split, version, class, facet and origin, so that those that can be compared stand together, and then of
+    model. A metric that gave nothing has a line without values.
     """
     lines: dict[tuple[Any, ...], dict[str, Row]] = {}
-    for each in sorted(rows, key=lambda row: (class_of(row)[1:6], row.model, row.identity)):
+    for each in sorted(rows, key=lambda row: (class_of(row)[1:7], row.model, row.identity)):
         key = tuple(_shared(each, name) for name in (*CSV_BEFORE, *CSV_AFTER))
         lines.setdefault(key, {})[each.column] = each
-    columns = sorted({column for line in lines.values() for column in line})
+    columns = sorted({column for line in lines.values() for column in line if column})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*CSV_BEFORE, *(_cell(f"{c}{end}") for c in columns for end in ("", "_stderr")), *CSV_AFTER])
     for key, line in lines.items():
         pairs = [(line[c].value, line[c].stderr) if c in line else (None, None) for c in columns]
         values = [number for pair in pairs for number in pair]
-        writer.writerow([_cell(cell) for cell in (*key[: len(CSV_BEFORE)], *values, *key[len(CSV_BEFORE) :])])
+        before, after = key[: len(CSV_BEFORE)], (_marks(line), *key[len(CSV_BEFORE) + 1 :])
+        writer.writerow([_cell(cell) for cell in (*before, *values, *after)])
     return text.getvalue()

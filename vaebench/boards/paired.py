@@ -1,20 +1,20 @@
 """Comparing two rows example by example, and a row with its re-evaluation. Pure functions; imports no torch."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.boards.ranking import Z
+from vaebench.boards.classes import class_of, differences, protocol
 from vaebench.boards.rows import Row
-from vaebench.core.errors import UserError
+from vaebench.core.errors import DataError, UserError
+from vaebench.functional.intervals import joined, student
 
 Comparison = Literal["better", "worse", "not separable"]
-_CLASS = ("metric", "split", "metric_version", "comparability", "data_fingerprint")
 
 
 class Paired(NamedTuple):
@@ -34,17 +34,29 @@ class Paired(NamedTuple):
 
 
 def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> Paired:
-    """The mean difference of two values of each example, each (N,): d +- 1.96 s / sqrt(N), s^2 unbiased over a_i - b_i.
+    """The mean difference of two values of each example, each (N,): d +- t s / sqrt(N), s^2 unbiased over a_i - b_i.
 
-    What the two share (an easy image is easy for both) cancels, so this interval is far shorter than those of the two
-    means. It covers which examples were drawn, and the noise of both estimates. ValueError below two examples, or for
-    different numbers of them.
+    t is Student's of N - 1 degrees of freedom. What the two share (an easy image is easy for both) cancels, so this
+    interval is far shorter than those of the two means. It covers which examples were drawn, and the noise of both
+    estimates. ValueError below two examples, or for different numbers of them.
     """
     if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
         raise ValueError(f"values of shapes {a.shape} and {b.shape} are not two of each example")
     delta = a - b
     mean, stderr = float(delta.mean()), float(delta.std(ddof=1)) / math.sqrt(len(delta))
-    return Paired(mean, stderr, mean - Z * stderr, mean + Z * stderr, len(delta))
+    return Paired(mean, stderr, *student(mean, stderr, len(delta) - 1), len(delta))
+
+
+def apart(a: Row, b: Row) -> Paired:
+    """The difference of the values of two rows, as if independent: Student's interval, with Welch's degrees of freedom.
+
+    Its n is the smaller one. ValueError for a row without a value.
+    """
+    if a.value is None or b.value is None:
+        raise ValueError(f"{a.model} or {b.model} has no value")
+    stderr, df = joined((a.stderr or 0.0, a.df), (b.stderr or 0.0, b.df))
+    difference = a.value - b.value
+    return Paired(difference, stderr, *student(difference, stderr, df), min(a.n or 0, b.n or 0))
 
 
 def pairs(first: Iterable[Row], second: Iterable[Row]) -> list[tuple[Row, Row]]:
@@ -57,15 +69,15 @@ def pairs(first: Iterable[Row], second: Iterable[Row]) -> list[tuple[Row, Row]]:
     a, b = ([row for row in rows if row.origin == "measured" and row.status == "ok"] for rows in (first, second))
     if not a or not b:
         raise UserError("one of the two models has no measured value here")
-    alike = [(x, y) for x, y in product(a, b) if not _differences(x, y)]
+    alike = [(x, y) for x, y in product(a, b) if not differences(x, y)]
     if not alike:
-        x, y = min(product(a, b), key=lambda pair: len(_differences(*pair)))
-        raise UserError(f"{x.model} and {y.model} are not of one class: {', '.join(_differences(x, y))}")
+        x, y = min(product(a, b), key=lambda pair: len(differences(*pair)))
+        raise UserError(f"{x.model} and {y.model} are not of one class: {', '.join(differences(x, y))}")
     found, seeds = [], []
     for place in sorted({_place(x) for x, _ in alike}):
         there = [(x, y) for x, y in alike if _place(x) == place]
         same = [(x, y) for x, y in there if x.seed == y.seed]
-        if not same and json.loads(there[0][0].comparability).get("binarisation") == "dynamic":
+        if not same and not _same_noise(*there[0]):
             seeds += there
             continue
         found += same or [min(there, key=lambda pair: (pair[0].seed, pair[1].seed))]
@@ -83,27 +95,38 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _place(row: Row) -> tuple[str, ...]:
-    return tuple(str(getattr(row, field)) for field in _CLASS)
+    return (*map(str, class_of(row)), row.column)
 
 
-def _differences(a: Row, b: Row) -> list[str]:
-    """What puts two rows into different classes: "samples 100 against 1000"."""
-    differences = []
-    for field in _CLASS:
-        one, other = getattr(a, field), getattr(b, field)
-        if field == "comparability" and one != other:
-            left, right = protocol(a), protocol(b)
-            keys = sorted(key for key in {*left, *right} if left.get(key) != right.get(key))
-            differences += [f"{key} {left.get(key)} against {right.get(key)}" for key in keys]
-        elif one != other:
-            differences.append(f"{field.replace('_', ' ')} {str(one)[:12]} against {str(other)[:12]}")
-    return differences
+def comparer(read: Callable[[Row], NDArray[np.float64]]) -> Callable[[Row, Row], Paired | None]:
+    """A function that compares two rows of one class and column example by example, where both keep their values.
+
+    `read` gives the values behind a row, or DataError. The function returns None where either has none, or where data
+    noise was drawn for other seeds.
+    """
+
+    @cache
+    def values(row: Row) -> NDArray[np.float64] | None:
+        try:
+            return read(row)
+        except DataError:
+            return None
+
+    @cache
+    def compare(a: Row, b: Row) -> Paired | None:
+        if not _same_noise(a, b):
+            return None
+        one, other = values(a), values(b)
+        if one is None or other is None or not len(one) == len(other) > 1:
+            return None
+        return paired(one, other)
+
+    return compare
 
 
-def protocol(row: Row) -> Mapping[str, Any]:
-    """A row's comparability class, by field."""
-    fields: Mapping[str, Any] = json.loads(row.comparability)
-    return fields
+def _same_noise(a: Row, b: Row) -> bool:
+    """Whether both saw the same data: dynamic binarisation draws anew for a seed."""
+    return a.seed == b.seed or protocol(a).get("binarisation") != "dynamic"
 
 
 def record(a: Row, b: Row, found: Paired) -> dict[str, Any]:

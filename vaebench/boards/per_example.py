@@ -1,7 +1,7 @@
 """Per-example values, kept beside the rows so that models can be compared example by example. Imports no torch.
 
 A file stands at <leaderboards>/<dataset>/<model>/<metric>/values-<digest>.parquet; the digest is of the metric's
-parameters and the seed, so that two protocols or seeds never overwrite one another. It holds a float32 column for each
+parameters, the seed and the weights, so that no two of them overwrite one another. It holds a float32 column for each
 kept column of the metric, one line for each example of the split in order, and says in its metadata what was measured
 on what. Nothing is compressed (git does that): 40 kB a column for 10,000 examples, about 31 kB of which stay in git.
 """
@@ -28,9 +28,14 @@ ABOUT = (
 ROUNDING = 1e-6  # of a mean of float32 values, relative
 
 
-def name(parameters: str, seed: int) -> str:
-    """The file's name: values-<first 12 hex digits of the SHA-256 of parameters and seed>.parquet."""
-    return f"values-{hashlib.sha256(f'{parameters} seed {seed}'.encode()).hexdigest()[:12]}.parquet"
+class NotKeptError(DataError):
+    """A metric keeps no per-example values of this column."""
+
+
+def name(parameters: str, seed: int, weights_sha256: str) -> str:
+    """The file's name: values-<first 12 hex digits of the SHA-256 of parameters, seed and weights>.parquet."""
+    of = f"{parameters} seed {seed} weights {weights_sha256}"
+    return f"values-{hashlib.sha256(of.encode()).hexdigest()[:12]}.parquet"
 
 
 def encode(values: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> bytes:
@@ -64,14 +69,14 @@ def encode(values: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> byte
 
 def path(root: Path, row: Row) -> Path:
     """Where the values behind a measured row are kept, if they are."""
-    return root / row.dataset / row.model / row.metric / name(row.parameters, row.seed or 0)
+    return root / row.dataset / row.model / row.metric / name(row.parameters, row.seed or 0, row.weights_sha256 or "")
 
 
 def read(root: Path, row: Row) -> NDArray[np.float64]:
     """The values (N,) behind a measured row, in the order of its split.
 
-    DataError where they are absent, damaged, or stale: of other weights, data, version or dtype, or of another mean
-    than the row's value.
+    NotKeptError, a DataError, where the run keeps none of this column; DataError where they are absent, damaged, or
+    stale: of other weights, data, version or dtype, or of another mean than the row's value.
     """
     file = path(root, row)
     again = f"vaebench run --dataset {row.dataset} --metric {row.metric} --seed {row.seed} with these parameters again"
@@ -88,8 +93,10 @@ def read(root: Path, row: Row) -> NDArray[np.float64]:
     for field in ABOUT:
         if (found := said.get(field)) != (wanted := str(getattr(row, field))):
             raise DataError(f"{file} is stale: its {field} is {found}, the row's {wanted}; do {again}")
+    if row.column == "bpd" and row.value is not None and "nll" in kept:  # the same in another unit
+        kept["bpd"] = kept["nll"] * (row.value / float(kept["nll"].mean()))
     if row.column not in kept:
-        raise DataError(f"{file} holds no {row.column}: per-example values are kept of {', '.join(kept)}")
+        raise NotKeptError(f"{file} holds no {row.column}: per-example values are kept of {', '.join(kept)}")
     values = kept[row.column]
     mean, size = (float(values.mean()), float(np.abs(values).mean())) if len(values) else (0.0, 0.0)
     if len(values) != row.n or row.value is None or abs(mean - row.value) > ROUNDING * size:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vaebench.boards.paired import protocol
+from vaebench.boards.classes import protocol
 from vaebench.boards.rows import Row
 from vaebench.core.errors import UserError, unknown
 

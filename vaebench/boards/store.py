@@ -7,23 +7,32 @@ file, so that a diff means something. `ranking` compares rows.
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from vaebench.boards import marks
 from vaebench.boards.export import to_csv
-from vaebench.boards.rows import CURVE, KINDS, SCHEMA, Identity, Row, row, utc
+from vaebench.boards.rows import CURVE, KINDS, LONGEST, SCHEMA, Identity, Row, row, utc
 from vaebench.core import files
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.core.names import check_name
 
 CIRCUMSTANCE = ("created", "seconds", "peak_memory", "torch", "vaebench", "commit", "dirty")
+VERSION = "2"
+"""Of the rows' schema."""
+MOST_ROWS = 20_000
+MOST_BYTES = 2**24
+BATCH = 100  # rows read at once
 LOCK_SECONDS = 120.0  # how long another process may be writing; a write takes milliseconds
 
 
@@ -31,29 +40,22 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """The rows of one model's file after `new`, of whole runs of metrics, is written over `stored`, in file order.
 
     A new row takes the place of one of its identity, unless that one has a later metric version, or is `ok` where the
-    new one is not and weights, data and version are the same (nothing finished is lost), or differs only in
-    `CIRCUMSTANCE` (then the new run has reproduced it; a clean checkout's row still replaces a dirty one's) or in a
-    verdict that the new row does not pass. Measured rows of weights other than the new rows' are dropped: the model has
-    changed. Rows without a value are left out where the same run, done at another time, has values: one that fails has
-    a row for every column that there could be. ValueError for two sets of weights, or two different rows of one
-    identity.
+    new one is not and data and version are the same (nothing finished is lost), or differs only in `CIRCUMSTANCE` (then
+    the new run has reproduced it; a clean checkout's row still replaces a dirty one's) or in a verdict that the new row
+    does not pass. Rows of other weights stand beside each other. Rows without a value are left out where the same run,
+    done at another time, has values: one that fails has a row for the whole metric. Marks that follow from a model's
+    other rows are set anew. ValueError for two different rows of one identity.
     """
     rows: dict[Identity, Row] = {}
     for candidate in new:
         if rows.setdefault(candidate.identity, candidate) != candidate:
             raise ValueError(f"two rows at once for {candidate.metric} {candidate.column} of {candidate.model}")
-    weights = {candidate.weights_sha256 for candidate in rows.values() if candidate.origin == "measured"}
-    if len(weights) > 1:
-        raise ValueError(f"rows of {len(weights)} sets of weights at once for {next(iter(rows.values())).model}")
-    kept = {
-        each.identity: each
-        for each in stored
-        if each.origin == "published" or not weights or each.weights_sha256 in weights
-    }
+    kept = {each.identity: each for each in marks.alone(stored)}
+    rows = {each.identity: each for each in marks.alone(rows.values())}
     merged = _without_moot(kept, rows)
     for identity, each in _without_moot(rows, kept).items():
         merged[identity] = _winner(kept[identity], each) if identity in kept else each
-    return [merged[identity] for identity in sorted(merged)]
+    return marks.together(merged[identity] for identity in sorted(merged))
 
 
 def _without_moot(rows: Mapping[Identity, Row], others: Mapping[Identity, Row]) -> dict[Identity, Row]:
@@ -72,7 +74,7 @@ def _without_moot(rows: Mapping[Identity, Row], others: Mapping[Identity, Row]) 
 
 def _run(row: Row) -> tuple[str | int, ...]:
     """What the rows of one run of a metric share of their identities."""
-    *place, _, seed = row.identity
+    *place, _, _, seed = row.identity
     return (*place, seed)
 
 
@@ -87,47 +89,101 @@ def _winner(old: Row, new: Row) -> Row:
     return old if reproduced and not (old.dirty and new.dirty is False) else new
 
 
-def encode(rows: Iterable[Row]) -> bytes:
-    """A Parquet file of `rows`: no compression (git compresses), a checksum on every page, no metadata of its own."""
+def encode(rows: Sequence[Row]) -> bytes:
+    """A Parquet file of `rows`: no compression (git compresses), a checksum on every page; its metadata hold the number
+    of the schema, how many rows there are, and a digest of them.
+    """
     records = []
     for each in rows:
         record = {name: getattr(each, name) for name in KINDS} | {"created": utc(each.created)}
         records.append(record | {"curve": each.curve and dict(zip(CURVE.names, each.curve, strict=True))})
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist(records, schema=SCHEMA),
+    with pq.ParquetWriter(
         buffer,
+        SCHEMA,
         version="2.6",
         compression="none",
         write_statistics=False,
         store_schema=False,
         write_page_checksum=True,
-    )
+    ) as writer:
+        writer.write_table(pa.Table.from_pylist(records, schema=SCHEMA))
+        writer.add_key_value_metadata({"schema": VERSION, "rows": str(len(rows)), "sha256": digest(rows)})
     return buffer.getvalue()
 
 
+def digest(rows: Iterable[Row]) -> str:
+    """The SHA-256 of every field of every row, in order."""
+    lines = (json.dumps([getattr(each, name) for name in KINDS]) + "\n" for each in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def read_file(path: Path) -> list[Row]:
-    """The rows of one Parquet file. DataError names the file where it cannot be read, or is not one of vaebench's."""
-    try:
-        with pq.ParquetFile(io.BytesIO(path.read_bytes()), page_checksum_verification=True) as parquet:
-            found = parquet.schema_arrow
-            odd = [f"no column {name!r}" for name in SCHEMA.names if name not in found.names]
-            odd += [f"unknown column {name!r}" for name in found.names if name not in KINDS]
-            odd += [f"column {f.name!r} of type {f.type}" for f in SCHEMA if not odd and found.field(f.name) != f]
-            if odd or len(found) != len(SCHEMA):
-                raise ValueError(", ".join(odd) or "a column twice")
-            rows = []
-            for record in parquet.read().to_pylist():
-                curve = record["curve"]
-                if curve is not None:
-                    curve = (tuple(curve["x"]), tuple(curve["y"]), curve["x_name"], curve["y_name"])
-                rows.append(row(record | {"curve": curve, "created": record["created"].isoformat()}))
-            if {(each.dataset, each.model) for each in rows} != {(path.parent.name, path.stem)}:
-                raise ValueError("no rows, or rows of another model or dataset")
-            return rows
-    except (OSError, ValueError, TypeError, pa.ArrowException, OverflowError, MemoryError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot read {path}: {text}; restore it, or delete it and run again") from error
+    """The rows of one Parquet file.
+
+    DataError names the file where it cannot be read, is of another schema, holds other rows than it says or more than
+    `MOST_ROWS`, or is not one of vaebench's.
+    """
+    with readable(path), opened(path) as parquet:
+        said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
+        found = parquet.schema_arrow
+        if (version := said.get("schema", "1" if "facet" not in found.names else VERSION)) != VERSION:
+            older = "do `vaebench board migrate` once" if version == "1" else "update vaebench"
+            raise DataError(f"{path} is of row schema {version}, and this vaebench reads {VERSION}: {older}")
+        checked(found, SCHEMA)
+        rows = [row(record | {"marks": tuple(record["marks"])}) for record in records(parquet)]
+        if {(each.dataset, each.model) for each in rows} != {(path.parent.name, path.stem)}:
+            raise ValueError("no rows, or rows of another model or dataset")
+        if (said.get("rows"), said.get("sha256")) != (str(len(rows)), digest(rows)):
+            raise ValueError(f"its {len(rows)} rows are not the {said.get('rows', 'unknown number')} that were written")
+        return rows
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A DataError that names `path` for whatever goes wrong with it."""
+    with foreign(lambda why: DataError(f"cannot read {path}: {why}; restore it, or delete it and run again")):
+        yield
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file that is small by its size and its footer, before any row is read; ValueError for a larger one.
+
+    Few bytes can be many: a long text that all rows share is kept once. Nothing of a column is asked of the footer,
+    since a damaged one can then end the process.
+    """
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"it is of {size} bytes, more than {MOST_BYTES}")
+    with pq.ParquetFile(io.BytesIO(path.read_bytes()), page_checksum_verification=True) as parquet:
+        groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+        count = max(parquet.metadata.num_rows, sum(group.num_rows for group in groups))
+        if count > MOST_ROWS:
+            raise ValueError(f"it holds {count} rows, more than {MOST_ROWS}")
+        if (size := sum(group.total_byte_size for group in groups)) > MOST_BYTES:
+            raise ValueError(f"it holds {size} bytes, more than {MOST_BYTES}")
+        yield parquet
+
+
+def checked(found: pa.Schema, wanted: pa.Schema) -> None:
+    """ValueError says how the columns that were `found` are not those `wanted`."""
+    odd = [f"no column {name!r}" for name in wanted.names if name not in found.names]
+    odd += [f"unknown column {name!r}" for name in found.names if name not in wanted.names]
+    odd += [f"column {f.name!r} of type {f.type}" for f in wanted if not odd and found.field(f.name) != f]
+    if odd or len(found) != len(wanted):
+        raise ValueError(", ".join(odd) or "a column twice")
+
+
+def records(parquet: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    """The fields of each row, with `curve` and `created` as a Row has them; ValueError for a text beyond `LONGEST`."""
+    for batch in parquet.iter_batches(BATCH):
+        for column in batch.columns:
+            if pa.types.is_string(column.type) and (pc.max(pc.binary_length(column)).as_py() or 0) > 4 * LONGEST:
+                raise ValueError(f"a text of more than {LONGEST} characters")
+        for record in batch.to_pylist():
+            if (curve := record["curve"]) is not None:
+                curve = (tuple(curve["x"]), tuple(curve["y"]), curve["x_name"], curve["y_name"])
+            yield record | {"curve": curve, "created": record["created"].isoformat()}
 
 
 def datasets(root: Path) -> list[str]:
@@ -141,6 +197,16 @@ def read(root: Path, dataset: str) -> list[Row]:
     return [each for path in sorted(folder.glob("*.parquet")) for each in read_file(path)]
 
 
+def weights(root: Path, dataset: str, model: str) -> set[str]:
+    """The SHA-256 of each set of weights that the board has measured rows of under the name `model`.
+
+    Rows of other weights written under that name stand beside them: who writes some says so. DataError as read_file.
+    """
+    path = root / _path_part("dataset", dataset) / f"{_path_part('model', model)}.parquet"
+    stored = read_file(path) if path.exists() else []
+    return {each.weights_sha256 for each in stored if each.weights_sha256 is not None}
+
+
 def write(root: Path, rows: Iterable[Row]) -> None:
     """Merge `rows` into root/<dataset>/<model>.parquet, then render root/<dataset>.csv anew.
 
@@ -151,19 +217,22 @@ def write(root: Path, rows: Iterable[Row]) -> None:
     for each in rows:
         boards.setdefault(each.dataset, {}).setdefault(each.model, []).append(each)
     for dataset, models in sorted(boards.items()):
-        with _lock(root, dataset):
+        with locked(root, dataset):
             for model, new in sorted(models.items()):
                 path = root / dataset / f"{model}.parquet"
                 stored = read_file(path) if path.exists() else []
-                if (merged := merge(stored, new)) != stored:
+                merged = merge(stored, new)
+                if len(merged) > MOST_ROWS:
+                    raise UserError(f"{path} would hold {len(merged)} rows, more than {MOST_ROWS}; use another name")
+                if merged != stored:
                     files.write_atomic(path, encode(merged))
-            _render(root, dataset)
+            render_locked(root, dataset)
 
 
 def render(root: Path, dataset: str) -> None:
     """Write root/<dataset>.csv from the Parquet files of `dataset`; untouched where it is already right."""
-    with _lock(root, _path_part("dataset", dataset)):
-        _render(root, dataset)
+    with locked(root, _path_part("dataset", dataset)):
+        render_locked(root, dataset)
 
 
 def _path_part(kind: str, name: str) -> str:
@@ -174,7 +243,7 @@ def _path_part(kind: str, name: str) -> str:
 
 
 @contextmanager
-def _lock(root: Path, dataset: str) -> Iterator[None]:
+def locked(root: Path, dataset: str) -> Iterator[None]:
     """Alone among the writers of one dataset; the lock is in the cache, so that the leaderboards hold results only.
 
     Its age is that of the present writer's turn: while turns change, however many they are, it is worth waiting.
@@ -201,5 +270,5 @@ def _lock(root: Path, dataset: str) -> Iterator[None]:
         lock.release()
 
 
-def _render(root: Path, dataset: str) -> None:
+def render_locked(root: Path, dataset: str) -> None:
     files.write_changed(root / f"{dataset}.csv", to_csv(read(root, dataset)).encode())

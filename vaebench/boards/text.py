@@ -1,5 +1,7 @@
 """How numbers are written."""
 
+from vaebench.boards.rows import Row
+
 PLACES = 12  # before or behind the point at most, else a number is written with an exponent
 
 
@@ -13,3 +15,11 @@ def number(value: float, stderr: float | None) -> str:
     if digits > PLACES or max(abs(value), stderr) >= 10**PLACES:
         return f"{value:.6g} ± {stderr:.1e}"
     return f"{value:z.{digits}f} ± {stderr:.{digits}f}"
+
+
+def cell(row: Row) -> str:
+    """A row's value with its standard error and marks, or its status: "96.83 ± 0.45 (bound loose)"."""
+    if row.value is None:
+        return row.status
+    told = [*row.marks, *(["refuted"] if row.verified == "refuted" else [])]
+    return number(row.value, row.stderr) + (f" ({', '.join(told)})" if told else "")

@@ -5,11 +5,11 @@ A row is evaluated again with another seed, and each column is tested: is the di
 - *Paired*, where both runs have kept per-example values: both read the same examples, so what differs between the runs
   is the noise of each estimate alone, and its size can be seen: the mean of the differences d_i = a_i - b_i has the
   standard error s(d) / sqrt(N). It holds for large N, and sees an error of hundredths of a nat.
-- *Combined*, where both have a standard error: the difference against sqrt(se_a^2 + se_b^2). Where the errors are over
-  a fixed set of examples, both runs share the error of which examples were drawn, so an honest row differs by far less:
-  the test then refutes an honest row less often than the level says, and misses small errors. Where the errors are over
-  independent draws (of a prior, say), it holds as far as the normal law does for them, and not where an error comes of
-  few repeats. One much larger than the re-run's is not believed: it counts `INFLATED` times that at most.
+- *Combined*, where both have a standard error: the difference against sqrt(se_a^2 + se_b^2), by Student's law with
+  Welch's degrees of freedom where errors have some. Where the errors are over a fixed set of examples, both runs share
+  the error of which examples were drawn, so an honest row differs by far less: the test then refutes an honest row less
+  often than the level says, and misses small errors. An error much larger than the re-run's is not believed: it counts
+  `INFLATED` times that at most.
 - *Exact*, for a column without a standard error whose bound is `exact`: equal but for rounding.
 - *Tolerance*, for any other column without a standard error: within a stated part of the larger value. This is no test:
   it has no level.
@@ -28,8 +28,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebench.boards.classes import facet
 from vaebench.boards.paired import paired
 from vaebench.boards.rows import Row
+from vaebench.functional.intervals import joined, p_value
 
 Kind = Literal["paired", "combined", "exact", "tolerance", "repeated", "none"]
 Verdict = Literal["verified", "refuted", "unverified"]
@@ -66,6 +68,7 @@ class Judgement(NamedTuple):
         return {
             "metric": self.row.metric,
             "column": self.row.column,
+            "facet": facet(self.row),
             "parameters": self.row.parameters,
             "seeds": [self.row.seed, self.again.seed],
             "values": [self.row.value, self.again.value],
@@ -85,23 +88,14 @@ def rounding(row: Row, again: Row) -> float:
     return ROUNDING * max(sizes)
 
 
-def _p_value(difference: float, stderr: float) -> float:
-    """Two-sided, of a normal law."""
-    if difference == 0 or stderr == 0:
-        return float(difference == 0)
-    return math.erfc(difference / stderr / math.sqrt(2))
-
-
 def _repeated_p_value(value: float, repeats: Sequence[float], near: float) -> tuple[float, float]:
     """The standard error of value - mean(repeats) by the spread of the repeats, and the p-value by Student's law."""
-    from scipy.stats import t
-
     count = len(repeats)
     stderr = float(np.std(repeats, ddof=1)) * math.sqrt(1 + 1 / count)
     excess = max(0.0, abs(value - float(np.mean(repeats))) - near)
     if excess == 0 or stderr == 0:
         return stderr, float(excess == 0)
-    return stderr, float(2 * t.sf(excess / stderr, count - 1))
+    return stderr, p_value(excess, stderr, count - 1)
 
 
 def _tested(found: Evidence, tolerance: float) -> Judgement:
@@ -125,14 +119,16 @@ def _once(found: Evidence, tolerance: float) -> Judgement:
     excess = max(0.0, abs(difference) - rounding(row, again))
     if values is not None and len(values[0]) > 1:
         pair = paired(*values)
-        return Judgement(row, again, "paired", difference, pair.stderr, _p_value(excess, pair.stderr), "unverified", "")
+        p = p_value(excess, pair.stderr, pair.n - 1)
+        return Judgement(row, again, "paired", difference, pair.stderr, p, "unverified", "")
     if row.stderr is not None and again.stderr is not None:
         believed, note = row.stderr, ""
         if again.stderr > 0 and row.stderr > INFLATED * again.stderr:
             believed = INFLATED * again.stderr
             note = f"its standard error is {row.stderr / again.stderr:.3g} times the re-run's"
-        stderr = math.hypot(believed, again.stderr)
-        return Judgement(row, again, "combined", difference, stderr, _p_value(excess, stderr), "unverified", note)
+        stderr, df = joined((believed, row.df), (again.stderr, again.df))
+        p = p_value(excess, stderr, df)
+        return Judgement(row, again, "combined", difference, stderr, p, "unverified", note)
     if row.bound == "exact":
         kind: Kind = "exact"
         agrees, note = excess == 0, ""

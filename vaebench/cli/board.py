@@ -1,6 +1,7 @@
 """vaebench board."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,11 +66,14 @@ filter_options = options(
 def _choose(
     dataset: str, leaderboards: Path, metrics: tuple[str, ...], protocol: tuple[str, ...],
     words: Mapping[str, str | None],
-) -> "list[Row]":  # fmt: skip
-    """The rows that every filter lets through; UserError with the nearest name, or for the filter that leaves none."""
+) -> "tuple[Path, list[Row]]":  # fmt: skip
+    """The folder read from, and the rows that every filter lets through.
+
+    UserError with the nearest name, or for the filter that leaves none.
+    """
     from vaebench.boards import selection
 
-    _, rows = board_rows(leaderboards, dataset, published=True)
+    root, rows = board_rows(leaderboards, dataset, published=True)
     rows = selection.of_metrics(rows, metrics, f"the board of {dataset!r}")
     for text in protocol:
         rows = selection.of_class(dataset, rows, text)
@@ -78,7 +82,7 @@ def _choose(
             rows = [row for row in rows if getattr(row, name) == word]
             if not rows:
                 raise UserError(f"the board of {dataset!r} has no such rows that are {word}; leave --{name} out")
-    return rows
+    return root, rows
 
 
 @board.command()
@@ -90,21 +94,26 @@ def show(
     dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
     by: str | None, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Print a board: ranks tie where 95% intervals overlap, and never cross comparability classes.
+    """Print a board: ranks are ranges where 95% intervals overlap, and never cross comparability classes.
 
-    Ranks are among the rows that are shown; refuted rows have none. What others have published stands apart, with its
-    source and, where it cannot be compared, the reason; it is in no file of the leaderboards folder.
+    Ranks are among the rows that are shown; where two models keep values of each example, the interval of their paired
+    difference decides. A class of one model has no rank, nor have refuted rows, nor a collapsed model in columns that
+    collapse makes perfect. `bound loose` marks a bound that has not converged, whose rank has slack for that. What
+    others have published stands apart, with its source and, where it cannot be compared, the reason; it is in no file
+    of the leaderboards folder.
     """
-    from vaebench.boards import export, ranking
+    from vaebench.boards import export, per_example, ranking
+    from vaebench.boards.paired import comparer
     from vaebench.cli import tables as terminal
 
-    rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
+    root, rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
     if by is not None and by not in (columns := {row.column for row in rows}):
         raise UserError(f"the board of {dataset!r}: {unknown('column', by, columns)}")
     if as_json:
         terminal.print_json(export.to_json(rows))
         return
-    for group in sorted(ranking.table(rows, by=by), key=lambda group: (group.metric, group.origin)):
+    compare = comparer(partial(per_example.read, root))
+    for group in sorted(ranking.table(rows, by=by, compare=compare), key=lambda group: (group.metric, group.origin)):
         terminal.print_group(group)
 
 
@@ -121,7 +130,7 @@ def board_csv(
     With what others have published; the file <dataset>.csv is `--origin measured`.
     """
 
-    rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
+    _, rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
     from vaebench.boards import export
 
     click.echo(export.to_csv(rows), nl=False)
@@ -177,6 +186,26 @@ def board_diff(
         terminal.print_json([record(*each) for each in found])
     else:
         terminal.print_differences(found)
+
+
+@board.command()
+@options(boards_option, as_json_option)
+def migrate(leaderboards: Path, as_json: bool) -> None:
+    """Rewrite every board of an earlier version's rows in the present schema, once; no value changes.
+
+    Columns whose names held what they are of get facets, and rows the intervals, marks and comparability classes that
+    follow from what they hold. Boards that are right already are left as they are.
+    """
+    from vaebench.boards import migration
+    from vaebench.cli import tables as terminal
+
+    if not leaderboards.is_dir():
+        raise UserError(f"there is no folder {leaderboards}; name one with --leaderboards")
+    done = migration.migrate(leaderboards)
+    if as_json:
+        terminal.print_json([{"file": str(path), "rows": count} for path, count in done.items()])
+    else:
+        click.echo(f"{sum(done.values())} rows of {len(done)} files are of schema 2 now", err=True)
 
 
 @board.command()

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vaebench.boards.paired import Paired, protocol
+from vaebench.boards.classes import protocol, title
+from vaebench.boards.paired import Paired
 from vaebench.boards.ranking import Group
 from vaebench.boards.rows import Row
-from vaebench.boards.text import number
+from vaebench.boards.text import cell, number
 from vaebench.boards.verification import Judgement
 from vaebench.cli.streams import plain
 
@@ -95,10 +96,9 @@ def print_rows(rows: Sequence[Row]) -> None:
                 lines.append((row.metric, "", f"{row.status}: {row.reason}", "", "", ""))
             told.add(row.metric)
             continue
-        shown = number(row.value, row.stderr) if row.value is not None else ""
-        lines.append((row.metric, row.column, shown, row.unit, _direction(row.better), str(row.n or "")))
-    title = f"{rows[0].model} on {rows[0].dataset}, seed {rows[0].seed}" if rows else None
-    print_table(("metric", "column", ">value ± standard error", "unit", "better", ">n"), lines, title)
+        lines.append((row.metric, title(row), cell(row), row.unit, _direction(row.better), str(row.n or "")))
+    head = f"{rows[0].model} on {rows[0].dataset}, seed {rows[0].seed}" if rows else None
+    print_table(("metric", "column", ">value ± standard error", "unit", "better", ">n"), lines, head)
 
 
 def _direction(better: str) -> str:
@@ -113,27 +113,27 @@ def print_group(group: Group) -> None:
     """One class of a board: ranked columns as "rank. value ± error"; a published one with sources, and why not."""
     published = group.origin == "published"
     kind = "published, not ranked" if published else group.origin
-    title = f"{group.dataset} · {group.metric} v{group.metric_version} · {kind} · {_protocol(group.comparability)}"
+    fields = [_protocol(part) for part in (group.facet, group.comparability) if part]
+    head = " · ".join([group.dataset, f"{group.metric} v{group.metric_version}", kind, *fields])
     rows = [row for line in group.lines for row in line.rows.values() if published and row.reason]
-    title = "\n".join([title, *sorted({f"{row.column} is {row.reason}" for row in rows})])
+    head = "\n".join([head, *sorted({f"{row.column} is {row.reason}" for row in rows})])
     headings = ["model", *(() if published else (">seed",))]
     headings += [f">{c.name} [{c.unit}]" if c.unit else f">{c.name}" for c in group.columns]
     lines = []
     for line in group.lines:
-        cells = [line.model, *(() if published else ("" if line.seed is None else str(line.seed),))]
+        cells = [line.name, *(() if published else ("" if line.seed is None else str(line.seed),))]
         for column in group.columns:
             row, rank = line.rows.get(column.name), line.ranks.get(column.name)
-            value = "" if row is None else number(row.value, row.stderr) if row.value is not None else row.status
-            value += " refuted" if row is not None and row.verified == "refuted" else ""
+            value = "" if row is None else cell(row)
             cells.append(f"{rank}. {value}" if rank is not None else value)
         lines.append([*cells, line.source or ""] if published else cells)
-    print_table([*headings, "source"] if published else headings, lines, title, leading=1 if published else 2)
+    print_table([*headings, "source"] if published else headings, lines, head, leading=1 if published else 2)
 
 
 def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
     """Paired comparisons of two models: a line for each class."""
     first, second, _ = found[0]
-    title = f"{first.model} minus {second.model} on {first.dataset}, {first.column}: {first.better} is better"
+    head = f"{first.model} minus {second.model} on {first.dataset}, {title(first)}: {first.better} is better"
     lines = []
     for a, b, pair in found:
         seeds = str(a.seed) if a.seed == b.seed else f"{a.seed}, {b.seed}"
@@ -142,34 +142,34 @@ def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
         shown = comparison if comparison == "not separable" else f"{a.model} is {comparison}"
         difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
         lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
-    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "comparison", ">n"), lines, title)
+    print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "comparison", ">n"), lines, head)
 
 
 def print_judgements(judged: Sequence[Judgement], level: float) -> None:
     """Rows held against their re-evaluation."""
     first = judged[0]
-    title = f"{first.row.model} on {first.row.dataset}: rows against seed {first.again.seed}, level {level:g}"
+    head = f"{first.row.model} on {first.row.dataset}: rows against seed {first.again.seed}, level {level:g}"
     lines = []
     for row, again, test, difference, stderr, p, verdict, note in judged:
         shown = [number(each.value, each.stderr) if each.value is not None else each.status for each in (row, again)]
         apart = "" if difference is None else number(difference, stderr)
         told = f"{verdict}: {note}" if note else verdict
         lines.append(
-            (row.metric, row.column, str(row.seed), *shown, apart, test, "" if p is None else f"{p:.2g}", told)
+            (row.metric, title(row), str(row.seed), *shown, apart, test, "" if p is None else f"{p:.2g}", told)
         )
     headings = ("metric", "column", ">seed", ">row", ">again", ">difference ± its noise", "test", ">p", "verdict")
-    print_table(headings, lines, title)
+    print_table(headings, lines, head)
 
 
 def print_reproduction(found: Sequence[tuple[Row, Row, str]], differs: Sequence[tuple[str, str, str]]) -> None:
     """Values computed again, and what differs in the environment."""
     row = found[0][0]
     lines = [
-        (a.column, "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), agreement)
+        (title(a), "" if a.value is None else repr(a.value), b.status if b.value is None else repr(b.value), agreement)
         for a, b, agreement in found
     ]
-    title = f"{row.model} on {row.dataset}: {row.metric}, seed {row.seed}, {row.parameters}"
-    print_table(("column", ">row", ">now", "agreement"), lines, title)
+    head = f"{row.model} on {row.dataset}: {row.metric}, seed {row.seed}, {row.parameters}"
+    print_table(("column", ">row", ">now", "agreement"), lines, head)
     if differs:
         print_table(("environment", "row", "now"), differs)
     else:

@@ -137,6 +137,7 @@ def reproduce(
     vaebench, its commit, the device. Exit code 1 where a value is different. Nothing is written.
     """
     from vaebench.boards import selection, verification
+    from vaebench.boards.classes import facet
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
     from vaebench.evaluation import remeasure
@@ -162,8 +163,9 @@ def reproduce(
         record = {
             "environment": [{"part": name, "row": old, "now": now} for name, old, now in differs],
             "columns": [
-                {"metric": row.metric, "column": row.column, "seed": row.seed, "parameters": row.parameters,
-                 "row": row.value, "now": other.value, "agreement": agreement, "reason": other.reason}
+                {"metric": row.metric, "column": row.column, "facet": facet(row), "seed": row.seed,
+                 "parameters": row.parameters, "row": row.value, "now": other.value,
+                 "agreement": agreement, "reason": other.reason}
                 for row, other, agreement in found
             ],
         }  # fmt: skip

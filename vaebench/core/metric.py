@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch import Tensor
 from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.errors import UnavailableError as UnavailableError
+from vaebench.functional import intervals
+from vaebench.functional.statistics import mean_stderr
 
 BLOCK = 100
 """Examples journalled together."""
@@ -19,12 +22,16 @@ BLOCK = 100
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a metric: its name, unit, which way is better, and how it relates to the truth."""
+    """A number of a metric: its name, unit, which way is better, and how it relates to the truth.
+
+    Where there are several of one name, `facets` are the names of what tells them apart.
+    """
 
     name: str
     unit: str
     better: Literal["lower", "higher", "none"]
     bound: Literal["exact", "lower", "upper", "estimate"]
+    facets: tuple[str, ...] = ()
 
 
 class Curve(NamedTuple):
@@ -37,13 +44,67 @@ class Curve(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """A column's value, its standard error (None where it has none), and the number of examples behind it."""
+    """A column's value, its standard error (None where it has none), and the number of examples behind it.
+
+    `df` are the degrees of freedom of the standard error, None where its law is normal. (`low`, `high`) is the 95%
+    interval: left out, it is Student's, of `value`, `stderr` and `df`. `facet` holds a text for each of the column's
+    facets. `marks` are words on how far to trust the value.
+    """
 
     column: str
     value: float
     stderr: float | None
     n: int
     curve: Curve | None = None
+    facet: Mapping[str, str] = MappingProxyType({})
+    df: float | None = None
+    low: float | None = None
+    high: float | None = None
+    marks: tuple[str, ...] = ()
+
+    @classmethod
+    def mean(cls, column: str, values: Tensor, n: int | None = None, curve: Curve | None = None) -> "Measurement":
+        """The mean of independent `values` (R,), with R - 1 degrees of freedom; `n` examples are behind it, or R."""
+        value, stderr = mean_stderr(values)
+        df = None if stderr is None else len(values) - 1
+        return cls(column, value, stderr, len(values) if n is None else n, curve, df=df)
+
+    @classmethod
+    def proportion(
+        cls, column: str, value: float, stderr: float | None, n: int, curve: Curve | None = None
+    ) -> "Measurement":
+        """A mean of `n` numbers in [0, 1], with Wilson's interval: it has a width where they are all 0 or all 1."""
+        low, high = intervals.proportion(value, stderr, n)
+        return (
+            cls(column, value, stderr, n, curve, low=low, high=high)
+            if stderr is not None
+            else cls(column, value, None, n, curve)
+        )
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """(`low`, `high`), or what stands for them; None where there is no standard error."""
+        if self.stderr is None or self.low is not None:
+            return self.low, self.high
+        return intervals.student(self.value, self.stderr, self.df)
+
+
+class Given(NamedTuple):
+    """What a value may depend on beside its metric's parameters: the data's space, and the family of p(x|z).
+
+    `proper` says whether the masses of that family sum to 1, or its density integrates to 1.
+    """
+
+    levels: int | None
+    measure: str
+    binarisation: str
+    likelihood: str
+    proper: bool
+
+    @property
+    def mass(self) -> str:
+        """Proper masses on the same levels can be compared, whatever their family: "proper"; else the family."""
+        return "proper" if self.proper else self.likelihood
 
 
 @dataclass(frozen=True)
@@ -185,13 +246,26 @@ class Run(Protocol):
 class Metric(ABC):
     """A protocol: a frozen dataclass whose fields are its parameters, giving every column that shares a pass.
 
-    `split` is what it is measured on; `version` changes whenever a value could.
+    `split` is what it is measured on; `version` changes whenever a value could. `given` names what of `Given` a value
+    depends on, by default whatever it could; `immaterial` the parameters that no value depends on.
     """
 
     split: str = "test"
 
     version: ClassVar[int]
     columns: ClassVar[tuple[Column, ...]]
+    given: ClassVar[tuple[Literal["levels", "measure", "binarisation", "likelihood", "mass"], ...]] = (
+        "levels", "measure", "binarisation", "likelihood",
+    )  # fmt: skip
+    immaterial: ClassVar[tuple[str, ...]] = ()
+
+    def depends(self, given: Given) -> Mapping[str, Any]:
+        """What two models' values must share to be compared, beside dataset, split and version: names and JSON values.
+
+        Those of `given` that the class names, and all parameters but the `immaterial` ones.
+        """
+        fields = {name: value for name, value in asdict(self).items() if name not in self.immaterial}
+        return {**fields, **{name: getattr(given, name) for name in self.given}}
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -208,4 +282,4 @@ class Metric(ABC):
 
     @abstractmethod
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
-        """Each column once, where it exists for this space."""
+        """Each column once, or once for each facet, where it exists for this space."""

@@ -1,10 +1,23 @@
-"""Names: those that can be part of a path, and those that a column cannot have."""
+"""Names: those that can be part of a path, those that a column cannot have, and the marks of values."""
 
 import re
 
-CSV_BEFORE = ("model", "metric", "split", "origin", "seed", "status", "n", "verified")
-CSV_AFTER = ("metric_version", "comparability", "parameters", "source", "reason", "weights_sha256", "data_fingerprint")
+CSV_BEFORE = ("model", "metric", "facet", "split", "origin", "seed", "status", "n", "verified")
+CSV_AFTER = (
+    "marks",
+    "metric_version",
+    "comparability",
+    "parameters",
+    "source",
+    "reason",
+    "weights_sha256",
+    "data_fingerprint",
+)
 """What a CSV line says of itself before and after its metric's columns, which cannot have these names."""
+
+BOUND_LOOSE, FEW_IMAGES, COLLAPSED = "bound loose", "few images", "collapsed"
+"""Marks: a likelihood bound that has not converged; a Frechet distance of fewer images than the features have
+dimensions, whose covariance is singular; a model whose latents say next to nothing of the data."""
 
 
 LONGEST = 100

@@ -29,10 +29,13 @@ def _one(sample_shape: _size) -> None:
 class Likelihood(Distribution, ABC):
     """p(x|z) for S draws of B examples of shape `shape`; `raw` is (S, B, channels, *shape[1:]).
 
-    `family` names it in a row's comparability class; `log_prob` is in nats on the space's measure.
+    `family` names it in a row's comparability class; `log_prob` is in nats on the space's measure, on which a `proper`
+    one sums or integrates to 1.
     """
 
     family: str
+    proper: bool = True
+    discrete: ClassVar[bool]
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
 
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
@@ -66,7 +69,7 @@ class Likelihood(Distribution, ABC):
 class Bernoulli(Likelihood):
     """Independent x in {0, 1} with logits `raw`: log p = sum x l - softplus(l)."""
 
-    family = "bernoulli"
+    family, discrete = "bernoulli", True
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -90,7 +93,7 @@ class Bernoulli(Likelihood):
 class Categorical(Likelihood):
     """Independent x in 0..levels-1 with `levels` logits each: channel c * levels + k is the logit of x_c = k."""
 
-    family = "categorical"
+    family, discrete = "categorical", True
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -135,7 +138,7 @@ def _quantise(value: Tensor, levels: int | None) -> Tensor:
 class DiscretisedLogistic(Likelihood):
     """Independent discretised logistics: `raw` holds C means, then C log-scales (clamped at -7), on [-1, 1]."""
 
-    family = "discretised-logistic"
+    family, discrete = "discretised-logistic", True
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -174,7 +177,7 @@ class DiscretisedLogisticMixture(Likelihood):
     Source: Salimans et al. 2017, section 2; Vahdat & Kautz 2020.
     """
 
-    family = "discretised-logistic-mixture"
+    family, discrete = "discretised-logistic-mixture", True
     components: ClassVar[int] = 10
 
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, tail: str = "strict") -> None:
@@ -182,7 +185,7 @@ class DiscretisedLogisticMixture(Likelihood):
             raise ValueError(f"tail must be 'strict' or 'nvae', not {tail!r}")
         self.upper, self.released = (0.999, False) if tail == "strict" else (0.99, True)
         if self.released:
-            self.family = "discretised-logistic-mixture-nvae"  # never ranked with those whose masses sum to 1
+            self.family, self.proper = "discretised-logistic-mixture-nvae", False  # its masses do not sum to 1
         super().__init__(raw, shape, levels)
 
     @staticmethod
@@ -252,7 +255,7 @@ class DiscretisedLogisticMixture(Likelihood):
 class Gaussian(Likelihood):
     """Independent real x: `raw` holds the means, then the log standard deviations (clamped at -7)."""
 
-    family = "gaussian"
+    family, discrete = "gaussian", False
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -286,7 +289,7 @@ class FixedGaussian(Likelihood):
     Where the data have as many dimensions as the latents, a learnt one goes to 0 or takes the data for noise.
     """
 
-    family = "fixed-gaussian"
+    family, discrete = "fixed-gaussian", False
     SCALE: ClassVar[float] = 0.1
 
     @staticmethod

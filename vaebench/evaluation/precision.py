@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -16,6 +16,9 @@ OF_ERROR = 0.1
 """The most that bfloat16 may move a value, in its standard errors."""
 OF_VALUE = 0.001
 """The same, as a fraction of a value that has no standard error."""
+
+
+K = TypeVar("K")  # what names a column
 
 
 class Effect(NamedTuple):
@@ -35,7 +38,7 @@ def check(model: LatentVariableModel, device: torch.device) -> None:
             raise UserError(f"bfloat16 changes nothing in the networks of {type(model).__name__}; use --dtype float32")
 
 
-def effects(found: Mapping[str, Measurement], spliced: Mapping[str, Measurement], share: float) -> dict[str, Effect]:
+def effects(found: Mapping[K, Measurement], spliced: Mapping[K, Measurement], share: float) -> dict[K, Effect]:
     """What to make of each column `found` in bfloat16, by the same with `share` of its blocks in float32 instead.
 
     The change is (found - spliced) / share: exact for a mean, to first order for what else columns are. A value stands

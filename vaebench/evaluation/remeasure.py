@@ -11,6 +11,7 @@ import torch
 from vaebench.boards import per_example as values
 from vaebench.boards import selection, verification
 from vaebench.boards import store as board
+from vaebench.boards.classes import named, title
 from vaebench.boards.rows import Row
 from vaebench.boards.verification import Agreement, Evidence, Judgement
 from vaebench.core import files
@@ -126,7 +127,7 @@ def verify(
         doubted = [each.row for each in judged if each.verdict == "refuted" and each.test in ("combined", "tolerance")]
         if doubted and confirm > 1:
             seeds = range(settings.seed + 1, settings.seed + 1 + confirm)
-            told = ", ".join(sorted({f"{row.metric} {row.column}" for row in doubted}))
+            told = ", ".join(sorted({f"{row.metric} {title(row)}" for row in doubted}))
             progress.warn(f"confirming {told} with seeds {seeds[0]} to {seeds[-1]}")
             for protocol in runs_of(doubted, by_seed=False):
                 more = [
@@ -140,22 +141,23 @@ def verify(
 
 def _evidence(row: Row, again: Iterable[Row], leaderboards: Path, kept: Path, progress: Progress) -> Evidence:
     """A row beside the one of its column in `again`, with the values of both where both are kept and not stale."""
-    other = next((each for each in again if each.column == row.column), None)
+    other = next((each for each in again if named(each) in (named(row), ("", "{}"))), None)
     if other is None:
-        raise UserError(f"{row.metric} gives no {row.column} any more; run it again")
+        raise UserError(f"{row.metric} gives no {title(row)} any more; run it again")
     if not values.path(leaderboards, row).is_file() or other.status != "ok":
         return Evidence(row, other)
     try:
         return Evidence(row, other, (values.read(leaderboards, row), values.read(kept, other)))
+    except values.NotKeptError:
+        return Evidence(row, other)
     except DataError as error:
-        if "holds no" not in str(error):
-            progress.warn(f"not used: {error}")
+        progress.warn(f"not used: {error}")
         return Evidence(row, other)
 
 
 def _repeated(evidence: Evidence, more: Iterable[Iterable[Row]]) -> Evidence:
     """The evidence with the values that `more` runs give of its column."""
-    found = (row.value for rows in more for row in rows if row.column == evidence.row.column)
+    found = (row.value for rows in more for row in rows if named(row) == named(evidence.row))
     return evidence._replace(repeats=tuple(value for value in found if value is not None))
 
 
@@ -181,7 +183,8 @@ def reproduce(
     """
     how = dataclasses.replace(settings, seed=run[0].seed or 0, journal=None)
     with tempfile.TemporaryDirectory() as folder:
-        new = {row.column: row for row in measured_again(entry, run[0], how, Path(folder), progress)}
-    if gone := [row.column for row in run if row.column not in new]:
+        new = {named(row): row for row in measured_again(entry, run[0], how, Path(folder), progress)}
+    found = [(row, new.get(named(row), new.get(("", "{}")))) for row in run]
+    if gone := [title(row) for row, now in found if now is None]:
         raise UserError(f"{run[0].metric} no longer gives {', '.join(gone)}")
-    return [(row, new[row.column], verification.agreement(row, new[row.column])) for row in run]
+    return [(row, now, verification.agreement(row, now)) for row, now in found if now is not None]

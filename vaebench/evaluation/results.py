@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from vaebench.boards import frame, ranking, store
+from vaebench.boards.classes import title
 from vaebench.boards.rows import Row
-from vaebench.boards.text import number
+from vaebench.boards.text import cell, number
 from vaebench.core import files
 from vaebench.core.errors import UserError, unknown
 
@@ -52,21 +53,25 @@ class Value:
 
 @final
 class Results(Mapping[str, Value]):
-    """The values of one evaluation, by column; `rows` are all that it gave, skipped and failed ones too."""
+    """The values of one evaluation, by column, with its facet where it has one: "auroc (score regret, set noise)".
+
+    `rows` are all that it gave, skipped and failed ones too.
+    """
 
     def __init__(self, rows: Sequence[Row], kept: Kept | None = None) -> None:
         self.rows = tuple(rows)
         self._kept = {} if kept is None else dict(kept)
-        self._values = {row.column: _value(row) for row in rows if row.status == "ok"}
+        self._values = {title(row): _value(row) for row in rows if row.status == "ok"}
 
     def __getitem__(self, column: str) -> Value:
         """The value of a column. NoValueError, which is a UserError and a KeyError, says why there is none."""
         if column in self._values:
             return self._values[column]
         for row in self.rows:
-            if row.column == column:
+            if title(row) == column:
                 raise NoValueError(f"{column} of {row.model} on {row.dataset}: {row.status}: {row.reason}")
-        raise NoValueError(str(unknown("column", column, {row.column for row in self.rows})))
+        told = [f"; {row.metric}: {row.status}: {row.reason}" for row in self.rows if not row.column]
+        raise NoValueError(f"{unknown('column', column, self._values)}{''.join(told)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -92,9 +97,8 @@ class Results(Mapping[str, Value]):
             if row.value is None:
                 lines.setdefault((row.metric, ""), (row.metric, "", f"{row.status}: {row.reason}", "", "", ""))
             else:
-                shown = number(row.value, row.stderr)
                 side = "" if row.better == "none" else row.better
-                lines[row.metric, row.column] = (row.metric, row.column, shown, row.unit, side, str(row.n or ""))
+                lines[row.metric, title(row)] = (row.metric, title(row), cell(row), row.unit, side, str(row.n or ""))
         return list(lines.values())
 
     def __repr__(self) -> str:

@@ -197,7 +197,7 @@ class MetricRun:
             "dtype": str(self._settings.dtype).removeprefix("torch."),
         }
         content = encode({column: value.cpu().numpy() for column, value in values.items()}, about)
-        self.keep(file_name(fields, self._seed), content)
+        self.keep(file_name(fields, self._seed, self._entry.weights_sha256), content)
 
     @property
     def device(self) -> torch.device:

@@ -19,7 +19,7 @@ from vaebench.boards.rows import Row
 from vaebench.core.arithmetic import arithmetic
 from vaebench.core.data import Dataset
 from vaebench.core.errors import contained
-from vaebench.core.metric import Column, Measurement, Metric, Resources, UnavailableError
+from vaebench.core.metric import Column, Given, Measurement, Metric, Resources, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation import precision
 from vaebench.evaluation.entry import Entry
@@ -31,20 +31,24 @@ from vaebench.evaluation.resources import LocalResources
 from vaebench.evaluation.run import Keep, MetricRun, Progress, Settings, Silent, Stages, discard, parameters, probe
 
 Status = Literal["ok", "skipped", "failed"]
+Named = tuple[str, str]
+"""A column, and its facet as JSON."""
+NOTHING = Column("", "", "none", "estimate")
+"""What the one row of a metric without values is of."""
 
 
 def _comparability(model: LatentVariableModel, dataset: Dataset, metric: Metric) -> str:
     """What must be equal for two rows to be ranked together, as sorted JSON."""
-    space = dataset.space
+    space, likelihood = dataset.space, probe(model)
     dynamic = any(split.binarised for split in dataset.splits.values())
-    protocol: dict[str, Any] = {
-        **dataclasses.asdict(metric),
-        "likelihood": probe(model).family,
-        "levels": space.levels,
-        "measure": space.measure,
-        "binarisation": "dynamic" if dynamic else "none",
-    }
-    return json.dumps(protocol, sort_keys=True)
+    given = Given(
+        levels=space.levels,
+        measure=space.measure,
+        binarisation="dynamic" if dynamic else "none",
+        likelihood=likelihood.family,
+        proper=likelihood.proper,
+    )
+    return json.dumps(dict(metric.depends(given)), sort_keys=True)
 
 
 def measure(
@@ -74,8 +78,8 @@ def measure(
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for name, metric in metrics.items():
         started = time.perf_counter()
-        measured: dict[str, Measurement] = {}
-        effects: dict[str, Effect] = {}
+        measured: dict[Named, Measurement] = {}
+        effects: dict[Named, Effect] = {}
         status: Status = "ok"
         comparability = parameters(metric)
         try:
@@ -88,11 +92,12 @@ def measure(
                 run = partial(MetricRun, entry, name, metric, resources=resources)
                 with contained(), _remembered(settings) as how:
                     with arithmetic(settings.dtype):
-                        measured = _collect(metric, entry, run(how, progress, keep=keep, stages=stages))
+                        found = _collect(metric, entry, run(how, progress, keep=keep, stages=stages))
                     if reduced:
                         again = run(dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
                         spliced = _collect(metric, entry, again)
-                        effects = precision.effects(measured, spliced, again.share)
+                        effects = precision.effects(found, spliced, again.share)
+                    measured = found
         except UnavailableError as error:
             status, reason = "skipped", str(error)
         except LostError:
@@ -125,11 +130,11 @@ def measure(
             "seconds": round(seconds, 3),
             "peak_memory": peak_memory(settings.device),
         }
-        columns = [c for c in metric.columns if status != "ok" or c.name in measured]
+        declared = {column.name: column for column in metric.columns}
         yield [
-            _row(common, column, *_judged(measured.get(column.name), status, reason, effects.get(column.name)))
-            for column in columns
-        ]
+            _row(common, declared[named[0]], named[1], *_judged(each, effects.get(named)))
+            for named, each in measured.items()
+        ] or [_row(common, NOTHING, "{}", None, status if status != "ok" else "failed", reason or "it gave no column")]
     if settings.journal is not None:
         settings.journal.prune()
 
@@ -144,36 +149,50 @@ def _remembered(settings: Settings) -> Iterator[Settings]:
         yield dataclasses.replace(settings, journal=Journal(Path(folder)))
 
 
-def _collect(metric: Metric, entry: Entry, run: MetricRun) -> dict[str, Measurement]:
-    """The measurements by column; ValueError for an undeclared or repeated column, or a value that is not finite."""
-    declared, measured = {column.name for column in metric.columns}, dict[str, Measurement]()
+def _collect(metric: Metric, entry: Entry, run: MetricRun) -> dict[Named, Measurement]:
+    """The measurements by column and facet, in order of columns.
+
+    ValueError for one that is undeclared or repeated, or a value that is not finite.
+    """
+    declared = {column.name: set(column.facets) for column in metric.columns}
+    measured: dict[Named, Measurement] = {}
     for measurement in metric.measure(entry.model, entry.dataset, run):
-        if measurement.column not in declared or measurement.column in measured:
-            raise ValueError(f"column {measurement.column!r} is undeclared or came twice")
-        if not math.isfinite(measurement.value) or not math.isfinite(measurement.stderr or 0.0):
+        named = measurement.column, json.dumps(dict(measurement.facet), sort_keys=True)
+        if declared.get(measurement.column) != set(measurement.facet) or named in measured:
+            of = f" of facet {named[1]}" if measurement.facet else ""
+            raise ValueError(f"column {measurement.column!r}{of} is undeclared or came twice")
+        numbers = (measurement.value, measurement.stderr, measurement.df, *measurement.interval)
+        if not all(number is None or math.isfinite(number) for number in numbers):
             raise ValueError(f"{measurement.column} is {measurement.value} +- {measurement.stderr}")
-        measured[measurement.column] = measurement
-    return measured
+        measured[named] = measurement
+    order = list(declared)
+    return dict(sorted(measured.items(), key=lambda pair: (order.index(pair[0][0]), pair[0][1])))
 
 
-def _judged(
-    found: Measurement | None, status: Status, reason: str | None, effect: Effect | None
-) -> tuple[Measurement | None, Status, str | None]:
-    if found is None or effect is None:
-        return found, status, reason
+def _judged(found: Measurement, effect: Effect | None) -> tuple[Measurement | None, Status, str | None]:
+    if effect is None:
+        return found, "ok", None
     return (found, "ok", effect.note) if effect.stands else (None, "failed", effect.note)
 
 
-def _row(common: dict[str, Any], column: Column, found: Measurement | None, status: Status, reason: str | None) -> Row:
+def _row(
+    common: dict[str, Any], column: Column, facet: str, found: Measurement | None, status: Status, reason: str | None
+) -> Row:
+    low, high = (None, None) if found is None else found.interval
     return Row(
         **common,
+        facet=facet,
         column=column.name,
         value=None if found is None else found.value,
         stderr=None if found is None else found.stderr,
+        df=None if found is None else found.df,
+        low=low,
+        high=high,
         n=None if found is None else found.n,
         unit=column.unit,
         better=column.better,
         bound=column.bound,
+        marks=() if found is None else tuple(sorted(found.marks)),
         curve=None if found is None else found.curve,
         status=status,
         reason=reason,

@@ -5,13 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaebench.functional import random
-
-LEVELS = (0.025, 0.975)
+from vaebench.functional import intervals, random
 
 
 class Resampled(NamedTuple):
-    """A value, its bootstrap standard error, and the ends of its bootstrap 95% percentile interval."""
+    """A value, its bootstrap standard error, and the ends of its 95% interval."""
 
     value: float
     stderr: float
@@ -59,8 +57,10 @@ def separation(inside: Tensor, ood: Tensor, count: int, seed: int) -> Separation
     """`measures` of the scores of a dataset's examples (N,) and of OOD ones (M,), higher meaning OOD.
 
     Errors are over `count` bootstrap samples of both sets, each drawn for itself: they say how far other images would
-    move a value, not how far other noise would, and are 0 where the sets are perfectly apart. ValueError for a score
-    that is NaN or infinite. Source: Efron & Tibshirani 1993, chapters 6 and 13.
+    move a value, not how far other noise would, and are 0 where the sets are perfectly apart. Intervals are never of no
+    width: AUROC's is `intervals.newcombe`, the others' `intervals.resampled` over the OOD examples (average
+    precision) and over the dataset's (FPR). ValueError for a score that is NaN or infinite.
+    Source: Efron & Tibshirani 1993, chapter 6; Boyd, Eng & Page 2013 for counting positives.
     """
     score = torch.cat([inside, ood]).double()
     if sick := int((~torch.isfinite(score)).sum()):
@@ -68,8 +68,9 @@ def separation(inside: Tensor, ood: Tensor, count: int, seed: int) -> Separation
     positive = torch.arange(len(score)) >= len(inside)
     drawn = [resamples(len(part), count, random.derive(seed, i)) for i, part in enumerate((inside, ood))]
     weight = torch.cat([torch.ones(1, len(score), dtype=torch.float64), torch.cat(drawn, 1)])
-    found = []
-    for values in measures(score, positive, weight):
-        low, high = torch.quantile(values[1:], torch.tensor(LEVELS, dtype=torch.float64)).tolist()
-        found.append(Resampled(float(values[0]), float(values[1:].std()), low, high))
-    return Separation(*found)
+    area, precision, rate = ((float(each[0]), float(each[1:].std())) for each in measures(score, positive, weight))
+    return Separation(
+        Resampled(*area, *intervals.newcombe(area[0], len(ood), len(inside))),
+        Resampled(*precision, *intervals.resampled(*precision, len(ood))),
+        Resampled(*rate, *intervals.resampled(*rate, len(inside))),
+    )

@@ -95,6 +95,7 @@ class Disentanglement(Metric):
     local_bins: int = 5
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("mig_dlib", "", "higher", "estimate"),
         Column("mig_chen", "", "higher", "estimate"),
@@ -191,7 +192,7 @@ class Disentanglement(Metric):
             values["completeness"].append(concentration(weights.T))
             values["informativeness"].append(float(found["correct"].double().mean()))
         for name, each in values.items():
-            yield Measurement(f"dci_{name}", *mean_stderr(torch.tensor(each)), self.dci_points)
+            yield Measurement.mean(f"dci_{name}", torch.tensor(each), self.dci_points)
 
     def _votes(self, encoder: Encoder, variance: Tensor, run: Run) -> Iterator[Measurement]:
         for name, ballot in (("factor_vae_score", votes), ("beta_vae_score", pairs)):
@@ -204,7 +205,7 @@ class Disentanglement(Metric):
                 correct = factor_vae_score(train, test, variance, len(encoder.truth.sizes))
             else:
                 correct = beta_vae_score(train, test)
-            yield Measurement(name, *mean_stderr(correct), self.test_votes)
+            yield Measurement.proportion(name, *mean_stderr(correct), self.test_votes)
 
     def _local(self, encoder: Encoder, run: Run) -> Iterator[Measurement]:
         sizes = encoder.truth.sizes
@@ -219,7 +220,7 @@ class Disentanglement(Metric):
         table = torch.tensor(scores, dtype=torch.float64)  # (rho, centre, 2)
         for i, name in enumerate(("local_mig", "local_modularity")):
             curve = Curve(RHOS, tuple(table[:, :, i].mean(1).tolist()), "rho", name)
-            yield Measurement(name, *mean_stderr(table[0, :, i]), self.local_points, curve)
+            yield Measurement.mean(name, table[0, :, i], self.local_points, curve)
 
 
 def _numbers(name: str, count: int) -> Split:

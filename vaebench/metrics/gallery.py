@@ -3,20 +3,20 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
 from vaebench.core.data import Batch, Dataset, Split, eight_bit
-from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
+from vaebench.core.metric import BLOCK, Column, Given, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.metrics.shared.cloud_picture import views
 from vaebench.metrics.shared.image_grid import Row, png
 from vaebench.metrics.shared.passes import Decode, PriorSample, candidates, displayed, varied
 from vaebench.metrics.shared.prior import generation, representation
-from vaebench.metrics.shared.sample_quality import low_posterior, no_images, shown_as, shuffled
+from vaebench.metrics.shared.sample_quality import low_posterior, no_images, resolved, shown_as, shuffled
 
 ACROSS = 8  # images in a row
 LINES = 8  # interpolations
@@ -53,6 +53,7 @@ class Gallery(Metric):
     temperature: float = 1.0
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (Column("pictures", "", "none", "exact"),)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,9 @@ class Gallery(Metric):
     @property
     def reads(self) -> tuple[str, ...]:
         return (self.split, self.reference)
+
+    def depends(self, given: Given) -> Mapping[str, Any]:
+        return {**super().depends(given), "decode": resolved(self.decode, given.likelihood)}
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
         shown = None if dataset.space.is_cloud else no_images(dataset)

@@ -16,7 +16,6 @@ from vaebench.distributions.latent import Moments
 from vaebench.functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.information import active_units, mutual_information
-from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.shared.passes import Posterior
 
 
@@ -48,6 +47,7 @@ class Information(Metric):
     burda: int = 500
 
     version: ClassVar[int] = 2
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("mutual_information", "nats", "none", "estimate"),
         Column("mutual_information_cap", "nats", "none", "exact"),
@@ -71,15 +71,15 @@ class Information(Metric):
         densities = run.map(work, Split("points", z), batch=BLOCK)
         joint, alone = densities["joint"], densities["alone"]
         terms = mutual_information(joint, log_variance[component])
-        yield Measurement("mutual_information", *mean_stderr(terms), self.draws)
+        yield Measurement.mean("mutual_information", terms)
         yield Measurement("mutual_information_cap", math.log(len(split)), None, len(split))
-        yield Measurement("total_correlation", *mean_stderr(joint - alone.sum(1)), self.draws)
+        yield Measurement.mean("total_correlation", joint - alone.sum(1))
         if (prior := _factors(model)) is not None:
             centre, spread = (each.cpu().double().mT for each in prior)  # (L, 1)
             terms = alone - log_density(z.double()[:, :, None], centre, spread)
             dimensions = tuple(map(float, range(z.shape[1])))
             curve = Curve(dimensions, tuple(terms.mean(0).tolist()), "dimension", "KL(q(z_l) || p(z_l))")
-            yield Measurement("dimension_kl", *mean_stderr(terms.sum(1)), self.draws, curve)
+            yield Measurement.mean("dimension_kl", terms.sum(1), curve=curve)
         yield Measurement("active_units", active_units(mean), None, len(split))
         if "train" in dataset.splits:
             train = dataset.split("train")

@@ -14,6 +14,7 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional import random
 from vaebench.functional.aggregate import draw_mixture, mixture
+from vaebench.functional.intervals import joined
 from vaebench.functional.knn_kl import knn_kl
 from vaebench.functional.leakage import leakage, threshold, thresholds
 from vaebench.functional.statistics import mean_stderr
@@ -56,6 +57,7 @@ class LatentGap(Metric):
     draws: int = 5000
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("skl", "nats", "lower", "estimate"),
         Column("kl_prior_aggregate", "nats", "lower", "estimate"),
@@ -99,17 +101,16 @@ class LatentGap(Metric):
     def _neighbours(self, aggregate: Tensor, prior: Tensor) -> Measurement:
         pairs = zip(prior.split(self.draws), aggregate.split(self.draws), strict=True)
         values = torch.tensor([knn_kl(p, q) + knn_kl(q, p) for p, q in pairs])
-        return Measurement("skl_knn", *mean_stderr(values), self.draws)
+        return Measurement.mean("skl_knn", values, self.draws)
 
     def _densities(
         self, model: LatentVariableModel, prior: Tensor, aggregate: Tensor, log_q: tuple[Tensor, Tensor]
     ) -> Iterator[Measurement]:
         forward, backward = divergences(model, prior, aggregate, log_q)
-        both = [mean_stderr(forward), mean_stderr(backward)]
-        for name, (value, error) in zip(("kl_prior_aggregate", "kl_aggregate_prior"), both, strict=True):
-            yield Measurement(name, value, error, self.draws)
-        errors = torch.tensor([error for _, error in both])
-        yield Measurement("skl", both[0][0] + both[1][0], float(errors.norm()), self.draws)
+        both = Measurement.mean("kl_prior_aggregate", forward), Measurement.mean("kl_aggregate_prior", backward)
+        yield from both
+        stderr, df = joined(*((each.stderr or 0.0, each.df) for each in both))
+        yield Measurement("skl", both[0].value + both[1].value, stderr, self.draws, df=df)
         try:
             base = log_base(model, aggregate)
         except UnavailableError:
@@ -120,9 +121,8 @@ class LatentGap(Metric):
         taus = thresholds(latent)
         shares = tuple(float((base < tau).double().mean()) for tau in taus)
         leaked = base < threshold(latent, TAIL)
-        return Measurement(
-            "leaked", *mean_stderr(leaked), self.draws, Curve(tuple(taus), shares, "tau (nats)", "P(l < tau)")
-        )
+        curve = Curve(tuple(taus), shares, "tau (nats)", "P(l < tau)")
+        return Measurement.proportion("leaked", *mean_stderr(leaked), self.draws, curve)
 
     def _leakage(self, log_q: Tensor, base: Tensor, latent: int) -> Iterator[Measurement]:
         taus = thresholds(latent)
@@ -130,7 +130,7 @@ class LatentGap(Metric):
         some = [(tau, f) for tau, f in zip(taus, found, strict=True) if bool(f.leaked.any())]
         at = leakage(log_q, base, threshold(latent, TAIL))
         unconditional = Curve(tuple(taus), tuple(float(f.term.mean()) for f in found), "tau (nats)", "E[F]")
-        yield Measurement("leakage", *mean_stderr(at.term), self.draws, unconditional)
+        yield Measurement.mean("leakage", at.term, curve=unconditional)
         yield self._leaked(base, latent)
         if int(at.leaked.sum()) > 1:
             given = Curve(
@@ -140,7 +140,7 @@ class LatentGap(Metric):
                 "E[F | l < tau]",
             )
             leaked = at.term[at.leaked]
-            yield Measurement("leakage_given_leak", *mean_stderr(leaked), len(leaked), given)
+            yield Measurement.mean("leakage_given_leak", leaked, curve=given)
 
 
 plugin = {"quick": LatentGap(draws=1000), "standard": LatentGap(), "paper": LatentGap()}

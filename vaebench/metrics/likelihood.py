@@ -1,20 +1,21 @@
 """Importance-weighted NLL, ELBO, rate, distortion, bits/dim and effective sample size, from one pass of draws."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from vaebench.core.data import Batch, Dataset
-from vaebench.core.metric import Column, Measurement, Metric, Run
+from vaebench.core.metric import Column, Given, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.names import BOUND_LOOSE
 from vaebench.distributions.noise import keyed
+from vaebench.functional.convergence import bound_loose
 from vaebench.functional.importance import ImportanceWeights
-from vaebench.functional.statistics import mean_stderr
 
 
 def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, rows: int) -> dict[str, Tensor]:
@@ -45,7 +46,8 @@ class Likelihood(Metric):
     """-L_K on `split` with exactly `samples` = K draws of q(z|x) per image.
 
     A dynamically binarised split is read `repeats` times and each image's values averaged; standard errors are over
-    images. bits/dim = nats / (D ln 2), only for masses. Each image's NLL and ELBO are kept beside the rows.
+    images, and say nothing of how far the bound lies above the truth: where it has not converged (`bound_loose`), nll
+    and bpd are marked. bits/dim = nats / (D ln 2), only for masses. Each image's NLL and ELBO are kept beside the rows.
     Source: Burda et al. 2016, equation 8.
     """
 
@@ -53,6 +55,7 @@ class Likelihood(Metric):
     repeats: int = 3
 
     version: ClassVar[int] = 1
+    given = ("levels", "measure", "binarisation", "mass")
     columns: ClassVar[tuple[Column, ...]] = (
         Column("nll", "nats", "lower", "upper"),
         Column("bpd", "bits/dim", "lower", "upper"),
@@ -68,18 +71,25 @@ class Likelihood(Metric):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
 
+    def depends(self, given: Given) -> Mapping[str, Any]:
+        once = given.binarisation != "dynamic"  # then `repeats` is not used
+        return {name: value for name, value in super().depends(given).items() if not (once and name == "repeats")}
+
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split, rows = dataset.split(self.split), run.rows(model)
         repeats = self.repeats if split.reading is not None else 1
         function = partial(score, model=model, samples=self.samples)
         values = run.map(function, split, repeats=repeats, batch=max(1, rows // self.samples), rows=rows)
         values = {name: value.reshape(repeats, len(split)).mean(0) for name, value in values.items()}
-        for name, value in values.items():
-            mean, stderr = mean_stderr(value)
-            yield Measurement(name, mean, stderr, len(split))
-            if name == "nll" and dataset.space.measure == "pmf":
-                unit = dataset.space.dims * math.log(2)
-                yield Measurement("bpd", mean / unit, None if stderr is None else stderr / unit, len(split))
+        found = {name: Measurement.mean(name, value) for name, value in values.items()}
+        nll = found["nll"]
+        if bound_loose(nll.value, found["nll_tenth"].value, found["ess"].value, self.samples):
+            nll = found["nll"] = nll._replace(marks=(BOUND_LOOSE,))
+        yield from found.values()
+        if dataset.space.measure == "pmf":
+            unit = dataset.space.dims * math.log(2)
+            stderr = None if nll.stderr is None else nll.stderr / unit
+            yield nll._replace(column="bpd", value=nll.value / unit, stderr=stderr)
         run.keep_values({name: values[name] for name in ("nll", "elbo")})
 
 

@@ -14,7 +14,6 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional.aggregate import draw_mixture, log_mixture_density, lowest
 from vaebench.functional.leakage import below_tail
-from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.shared import latent_picture as picture
 from vaebench.metrics.shared.passes import Posterior, PriorLatents, PriorSample, candidates
 from vaebench.metrics.shared.prior import generation, log_prior
@@ -41,6 +40,8 @@ class PocketLeak(Metric):
     shown: int = 250
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
+    immaterial = ("shown",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("pockets", "fraction", "lower", "estimate"),
         Column("leaks", "fraction", "lower", "estimate"),
@@ -72,9 +73,9 @@ class PocketLeak(Metric):
         for name, (density, own, other) in sets.items():
             pairs = zip(density(own).split(self.draws), density(other).split(self.draws), strict=True)
             shares = [below_tail(theirs, ours, self.tail).double().mean() for ours, theirs in pairs]
-            mean, error = mean_stderr(torch.stack(shares))
-            title += f", {mean:.2%} of the {'prior' if name == 'pockets' else 'posterior'} in {name}"
-            yield Measurement(name, mean, error, count)
+            share = Measurement.mean(name, torch.stack(shares), count)
+            title += f", {share.value:.2%} of the {'prior' if name == 'pockets' else 'posterior'} in {name}"
+            yield share
         low = lowest(log_q(prior[: self.draws]), self.shown)
         label = None if split.y is None else split.y[component[: self.draws]]
         latent = picture.Space(posterior[: self.draws], prior[: self.draws], prior[low], label)

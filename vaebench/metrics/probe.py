@@ -10,6 +10,7 @@ from torch import Tensor
 from vaebench.core.data import Dataset, Split
 from vaebench.core.metric import Column, Curve, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
+from vaebench.functional import intervals
 from vaebench.functional.probe import logistic_probe, nearest_neighbours, stratified
 from vaebench.functional.random import derive
 from vaebench.functional.statistics import wilson_stderr
@@ -27,15 +28,18 @@ def labelled(split: Split) -> Tensor:
     return (split.y >= 0).nonzero()[:, 0]
 
 
-def accuracy(correct: Tensor) -> tuple[float, float]:
-    """The mean of `correct` (R, N), of N test examples after R trainings, and its standard error.
+def accuracy(column: str, correct: Tensor) -> Measurement:
+    """The mean of `correct` (R, N), of N test examples after R trainings, with its standard error and interval.
 
-    It joins the half-width of the Wilson interval over N, divided by 1.96, and the spread over trainings s^2 / R.
+    The error joins the half-width of the Wilson interval over N, divided by 1.96, and the spread over trainings
+    s^2 / R; the interval is Wilson's of as many trials as have both variances.
     """
-    each = correct.double().mean(1)
+    each, size = correct.double().mean(1), correct.shape[1]
     value = float(each.mean())
     spread = float(each.var() / len(each)) if len(each) > 1 else 0.0
-    return value, float((wilson_stderr(value, correct.shape[1]) ** 2 + spread) ** 0.5)
+    stderr = float((wilson_stderr(value, size) ** 2 + spread) ** 0.5)
+    low, high = intervals.trained(value, size, spread)
+    return Measurement(column, value, stderr, size, low=low, high=high)
 
 
 @final
@@ -47,7 +51,7 @@ class Probe(Metric):
     1 / (2 `inverse_penalty`) on the summed loss: fixed, not chosen by validation. `knn_*` is the vote of the
     `neighbours` nearest in the embedding as it is, in which a unit is one of the prior's. Training subsets are random
     and stratified; of up to 1,000 examples `subsets` of them are averaged. A size that the split lacks is left out.
-    Standard errors are as in `accuracy`: value +- 1.96 stderr is as wide as the Wilson interval. The embedding of a
+    Standard errors and intervals are as in `accuracy`. The embedding of a
     hierarchical model joins all groups; `probe_top_group` is its first group's mean alone, all training examples.
     Whether each test image was classified rightly with all training examples is kept beside the rows.
     Source: Locatello et al. 2019 (disentanglement_lib) for the sizes.
@@ -59,6 +63,7 @@ class Probe(Metric):
     subsets: int = 5
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         *(Column(f"{kind}_{size}", "fraction", "higher", "estimate")
           for kind in ("probe", "knn") for size in (*SIZES, "all")),
@@ -95,23 +100,22 @@ class Probe(Metric):
         z, query = (run.shared(Embedding(), s)["embedding"][i] for s, i in ((train, keep), (test, asked)))
         kept: dict[str, Tensor] = {}
         for kind, classify in (("probe", self._logistic), ("knn", self._nearest)):
-            found: dict[int, tuple[float, float]] = {}
+            found: dict[int, Measurement] = {}
             for size in sorted({*(s for s in SIZES if s <= len(y)), len(y)}):
                 correct = self._correct(classify, z, y, query, truth, size, run.seed)
-                found[size] = accuracy(correct)
+                found[size] = accuracy(f"{kind}_{size}", correct)
                 if size in SIZES:
-                    yield Measurement(f"{kind}_{size}", *found[size], len(truth))
-            curve = Curve(
-                tuple(map(float, found)), tuple(value for value, _ in found.values()), "training examples", "accuracy"
-            )
-            yield Measurement(f"{kind}_all", *found[len(y)], len(truth), curve)
+                    yield found[size]
+            heights = tuple(each.value for each in found.values())
+            curve = Curve(tuple(map(float, found)), heights, "training examples", "accuracy")
+            yield found[len(y)]._replace(column=f"{kind}_all", curve=curve)
             kept[f"{kind}_all"] = correct[0].float()
         if len(asked) == len(test):
             run.keep_values(kept)
         if model.prior(1).chained:
             top, query = (run.shared(Posterior(), s)["mean"][i] for s, i in ((train, keep), (test, asked)))
             correct = (self._logistic(top, y, query) == truth)[None]
-            yield Measurement("probe_top_group", *accuracy(correct), len(truth))
+            yield accuracy("probe_top_group", correct)
 
     def _logistic(self, z: Tensor, y: Tensor, query: Tensor) -> Tensor:
         return logistic_probe(z, y, self.inverse_penalty)(query)

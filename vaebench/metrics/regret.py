@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,16 +20,10 @@ from vaebench.distributions.noise import keyed
 from vaebench.functional.complexity import compressed_bits, input_complexity
 from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.random import derive
-from vaebench.functional.separation import Separation, separation
-from vaebench.functional.statistics import mean_stderr
-from vaebench.metrics.shared.outliers import NAMES, PAIRS, outliers
+from vaebench.functional.separation import separation
+from vaebench.metrics.shared.outliers import PAIRS, outliers
 
 SCORES = ("regret", "likelihood", "complexity", "ratio")
-MEASURES: tuple[tuple[str, Literal["higher", "lower"]], ...] = (
-    ("auroc", "higher"),
-    ("auprc", "higher"),
-    ("fpr95", "lower"),
-)
 _FLOATS = 2**24  # of the copies of the inference parameters held at once; optimiser and gradients are three times more
 
 
@@ -138,9 +132,10 @@ class Regret(Metric):
     * ratio: log p_background(x) - log p_before(x), of the zoo's model `background` ("{model}" is the evaluated model's
       name), trained with objective "mutated". Left out where there is none.
 
-    For each: area under the ROC curve, average precision and false positive rate at a recall of 95%, foreign images
-    being positive; standard errors over `resamples` bootstrap samples of both sets. Foreign sets not at hand are left
-    out. `regret` alone is the mean over the dataset's own images. The score of each image is kept beside the rows.
+    For each, with facets `score` and `set`: area under the ROC curve, average precision and false positive rate at a
+    recall of 95%, foreign images being positive; standard errors over `resamples` bootstrap samples of both sets, and
+    intervals as in `functional.separation`. Foreign sets not at hand are left out. `regret` alone is the mean over the
+    dataset's own images. The score of each image is kept beside the rows.
 
     Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977); Serra et al. 2020 (arXiv 1909.11480); Ren et al. 2019
     (arXiv 1906.02845).
@@ -156,14 +151,13 @@ class Regret(Metric):
     resamples: int = 1000
 
     version: ClassVar[int] = 1
+    given = ("levels", "binarisation", "mass")
+    immaterial = ("resamples",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("regret", "nats", "none", "estimate"),
-        *(
-            Column(f"{measure}_{score}_{name.replace('-', '_')}", "", better, "estimate")
-            for name in NAMES
-            for score in SCORES
-            for measure, better in MEASURES
-        ),
+        Column("auroc", "", "higher", "estimate", ("score", "set")),
+        Column("auprc", "", "higher", "estimate", ("score", "set")),
+        Column("fpr95", "", "lower", "estimate", ("score", "set")),
     )
 
     def __post_init__(self) -> None:
@@ -197,7 +191,7 @@ class Regret(Metric):
                 f"none of {', '.join(PAIRS[dataset.name])} is at hand to compare {dataset.name} with"
             )
         inside = self._scores(model, background, own, own.name, run)
-        yield Measurement("regret", *mean_stderr(inside["regret"]), len(own))
+        yield Measurement.mean("regret", inside["regret"])
         run.keep_values({"regret": inside["regret"]})
         run.keep("scores.parquet", _table({dataset.name: inside, **sets}))
         for name, scores in sets.items():
@@ -205,7 +199,10 @@ class Regret(Metric):
                 if score in inside:
                     seed = derive("regret", name)  # the same samples for all scores
                     found = separation(inside[score], scores[score], self.resamples, seed)
-                    yield from _measurements(f"{score}_{name.replace('-', '_')}", found, len(own) + len(scores[score]))
+                    facet = {"score": score, "set": name}
+                    for column, each in found._asdict().items():
+                        yield Measurement(column, each.value, each.stderr, len(own) + len(scores[score]), None, facet,
+                                          low=each.low, high=each.high)  # fmt: skip
 
     def _scores(
         self, model: LatentVariableModel, background: LatentVariableModel | None, part: Split, stream: str, run: Run
@@ -230,11 +227,6 @@ class Regret(Metric):
             values["nll_background"] = run.map(other, part, batch=max(1, rows // self.samples), rows=rows)["nll"]
             values["ratio"] = found["before"] - values["nll_background"]
         return values
-
-
-def _measurements(suffix: str, found: Separation, count: int) -> Iterator[Measurement]:
-    for (measure, _), value in zip(MEASURES, found, strict=True):
-        yield Measurement(f"{measure}_{suffix}", value.value, value.stderr, count)
 
 
 def _table(sets: Mapping[str, Mapping[str, Tensor]]) -> bytes:

@@ -27,6 +27,7 @@ from vaebench.core.metric import (
 )
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
+from vaebench.functional import intervals
 from vaebench.functional.influence import (
     checkpoint_weight,
     detection_area,
@@ -124,6 +125,7 @@ class Tracin(Metric):
     projection: int = 0
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("cleaning_auc", "", "higher", "estimate"),
         Column("cleaning_auc_loss", "", "none", "estimate"),
@@ -170,11 +172,11 @@ class Tracin(Metric):
         loss = run.map(partial(bound, model=model, samples=self.samples), train, batch=BLOCK)["loss"]
         yield from self._cleaning(total, loss, train, run)
         hit = influences[:, : len(own)].argmax(0) == own
-        yield Measurement("self_retrieval", *mean_stderr(hit), len(own))
+        yield Measurement.proportion("self_retrieval", *mean_stderr(hit), len(own))
         if train.y is not None and queried.y is not None:
             for name, sign in (("proponent_agreement", 1), ("opponent_agreement", -1)):
                 agreement = top_agreement(sign * influences[:, len(own) :], train.y, queried.y[asked], self.top)
-                yield Measurement(name, *mean_stderr(agreement), len(asked))
+                yield Measurement.proportion(name, *mean_stderr(agreement), len(asked))
 
     def _at(
         self,
@@ -207,13 +209,20 @@ class Tracin(Metric):
         run.keep("training_examples.parquet", buffer.getvalue())
         ood = y == OOD
         if bool(ood.any()):
-            area, stderr = detection_area(total, ood)
             inspected, found = detection_curve(total, ood)
             curve = Curve(tuple(inspected), tuple(found), "part inspected", "part of the OOD found")
-            yield Measurement("cleaning_auc", area, stderr, len(train), curve)
-            yield Measurement("cleaning_auc_loss", *detection_area(loss, ood), len(train))
+            yield detected("cleaning_auc", total, ood)._replace(curve=curve)
+            yield detected("cleaning_auc_loss", loss, ood)
         r2, error = squared_correlation(total[~ood], loss[~ood])
         yield Measurement("self_influence_r2", r2, error, int((~ood).sum()))
+
+
+def detected(column: str, score: Tensor, ood: Tensor) -> Measurement:
+    """`detection_area`, with the interval of the area under the ROC curve that it is a linear function of."""
+    area, stderr = detection_area(score, ood)
+    low, high = intervals.detection(area, int(ood.sum()), len(score))
+    found = Measurement(column, area, stderr, len(score))
+    return found if stderr is None else found._replace(low=low, high=high)
 
 
 def _some(split: Split, count: int) -> Tensor:

@@ -22,11 +22,9 @@ def cells(found: Sheet, column: int = 0) -> dict[str, Cell]:
     return {line.model: cell for line in found.lines if (cell := line.cells[column]) is not None}
 
 
-def test_ties_are_models_of_one_rank() -> None:
+def test_ties_share_a_range_of_ranks() -> None:
     found = cells(sheet(row(model="a", value=1.0), row(model="b", value=1.1), row(model="c", value=9.0)))
-    assert {model: (cell.rank, cell.tied) for model, cell in found.items()} == {
-        "a": (1, True), "b": (1, True), "c": (3, False),
-    }  # fmt: skip
+    assert {model: str(cell.rank) for model, cell in found.items()} == {"a": "1-2", "b": "1-2", "c": "3"}
 
 
 @settings(deadline=None)
@@ -82,10 +80,16 @@ def test_champions_are_all_that_no_other_beats() -> None:
 
 
 def test_a_model_of_several_seeds_is_one_champion() -> None:
-    found = sheet(row(seed=0, value=2.0), row(seed=1, value=1.9))
+    found = sheet(row(seed=0, value=2.0), row(seed=1, value=1.9), row(model="b", value=9.0))
     (best,) = sheets.champions(found)
-    assert (best.models, best.of) == (["alpha"], 1)
-    assert not cells(found)["alpha"].tied
+    assert (best.models, best.of) == (["alpha"], 2)
+    assert list(sheets.champions(sheet(row(seed=0, value=2.0), row(seed=1, value=1.9)))) == []  # there is no other
+
+
+def test_a_wide_interval_makes_no_champion() -> None:
+    wide = row(model="wide", value=15.0, stderr=9.0)
+    (best,) = sheets.champions(sheet(row(model="a", value=1.0), row(model="b", value=1.1), wide))
+    assert (best.models, best.of) == (["a", "b"], 3)
 
 
 def test_classes_and_origins_are_apart() -> None:

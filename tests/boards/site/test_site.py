@@ -128,10 +128,10 @@ def test_a_board_holds_every_value_its_rank_and_its_ties(html: dict[str, Page], 
         if row.value is not None:
             assert any(number(row.value, row.stderr) in cell for line in page.rows for cell in line)
     assert likelihood["alpha"][2:] == [
-        "1= -80.00 ± 0.10 95% interval -80.196 to -79.804",
-        "1= 80.00 ± 0.10 95% interval 79.804 to 80.196",
+        "1-2 -80.00 ± 0.10 95% interval -80.196 to -79.804",
+        "1-2 80.00 ± 0.10 95% interval 79.804 to 80.196",
     ]
-    assert likelihood["beta"][3].startswith("1= 80.10 ± 0.10")
+    assert likelihood["beta"][3].startswith("1-2 80.10 ± 0.10")
     assert likelihood["gamma"][3].startswith("90.00 ± 0.10 refuted")
     assert likelihood["delta"][3] == "failed"
     assert "NaN <script>document.title = 'hacked'</script>" in page.attributes("title")
@@ -151,7 +151,7 @@ def test_a_model_has_its_card_provenance_curves_and_regret(html: dict[str, Page]
     page = html["models/mnist/alpha.html"]
     for text in ("model.latent", "weights sha256", "ab" * 32, "0" * 40, "peak memory", "parameters"):
         assert text in page.text
-    assert page.lines("bound")["nll ↓"][3] == "1= of 2"  # gamma is refuted, delta failed
+    assert page.lines("bound")["nll ↓"][3] == "1-2 of 2"  # gamma is refuted, delta failed
     assert sum(alt.startswith(("regret, by set", "over tau")) for alt in page.attributes("alt")) == 2
     assert "No card of this model" in html["models/mnist/beta.html"].text
 

@@ -7,14 +7,16 @@ path but those of models and datasets (`rows.check_name`), and a policy in every
 
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vaebench.boards import published
+from vaebench.boards import per_example, published
 from vaebench.boards import store as leaderboards
+from vaebench.boards.classes import title
+from vaebench.boards.paired import comparer
 from vaebench.boards.site import artefacts, plots, sheets
 from vaebench.boards.site.artefacts import Figure
 from vaebench.boards.site.sheets import PROVENANCE, Line, Sheet
@@ -81,7 +83,8 @@ def pages(root: Path, report: Report) -> Iterator[tuple[str, bytes]]:
 
 
 def _board(root: Path, dataset: str) -> Board:
-    found = sheets.of_rows(leaderboards.read(root, dataset) + published.rows(dataset))
+    compare = comparer(partial(per_example.read, root))
+    found = sheets.of_rows(leaderboards.read(root, dataset) + published.rows(dataset), compare)
     parts = [[sheet for sheet in found if (sheet.group.origin == "measured") == mine] for mine in (True, False)]
     return Board(dataset, _summary("datasets", dataset), *parts)
 
@@ -139,6 +142,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda row: number(row.value, row.stderr)
+    environment.filters["title"] = title
     environment.filters["json"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     environment.filters["provenance"] = lambda row: [
         (name.replace("_", " "), value) for name in PROVENANCE if (value := getattr(row, name)) is not None

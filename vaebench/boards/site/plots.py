@@ -117,8 +117,8 @@ def of_sheet(sheet: Sheet) -> list[Figure]:
 
 
 def _name(line: Line, lines: Iterable[Line]) -> str:
-    alone = sum(other.model == line.model for other in lines) == 1
-    return line.model if alone else f"{line.model}, seed {line.seed}"
+    alone = sum(other.name == line.name for other in lines) == 1
+    return line.name if alone else f"{line.name}, seed {line.seed}"
 
 
 def histograms(scores: Scores, own: str) -> list[Figure]:

@@ -1,11 +1,10 @@
 """What the pages say of rows: tables with ranks, ties, bars and provenance. Pure functions; imports no torch."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-from vaebench.boards.ranking import Group, Heading, interval, ranked, table
+from vaebench.boards.ranking import Compare, Group, Heading, Rank, interval, ranked, table
 from vaebench.boards.rows import Row
 
 
@@ -20,11 +19,10 @@ class Bar(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A row in a table. `tied`: other models share its rank; `bar` where it has a value."""
+    """A row in a table; `bar` where it has a value."""
 
     row: Row
-    rank: int | None
-    tied: bool
+    rank: Rank | None
     bar: Bar | None
 
 
@@ -37,9 +35,10 @@ PROVENANCE = (
 @final
 @dataclass(frozen=True)
 class Line:
-    """A model's cells in a sheet, one for each column, None where it has none."""
+    """A model's cells in a sheet, one for each column, None where it has none. `name` tells its weights from others."""
 
     model: str
+    name: str
     seed: int | None
     source: str | None
     cells: tuple[Cell | None, ...]
@@ -80,7 +79,7 @@ class Sheet:
 
 
 class Champion(NamedTuple):
-    """The models that no other beats in a column, best value first, the row of that value, and how many competed."""
+    """The models that are first in a column, best value first, the row of that value, and how many competed."""
 
     heading: Heading
     models: list[str]
@@ -88,47 +87,59 @@ class Champion(NamedTuple):
     of: int
 
 
-def of_rows(rows: Iterable[Row]) -> list[Sheet]:
-    """The tables of `rows`, by metric, each in order of its metric's first ranked column."""
+def of_rows(rows: Iterable[Row], compare: Compare | None = None) -> list[Sheet]:
+    """The tables of `rows`, by metric and facet, each in order of the first ranked column there."""
     rows = sorted(rows, key=lambda row: row.column)
-    by: dict[str, str] = {}
+    by: dict[tuple[str, str], str] = {}
     for row in filter(ranked, rows):
-        by.setdefault(row.metric, row.column)
-    metrics = sorted({row.metric for row in rows})
-    return [_sheet(group, by.get(metric)) for metric in metrics for group in table(rows, metric, by.get(metric))]
+        by.setdefault((row.metric, row.facet), row.column)
+    parts = sorted({(row.metric, row.facet) for row in rows})
+    return [
+        _sheet(group, by.get(part))
+        for part in parts
+        for group in table([row for row in rows if (row.metric, row.facet) == part], by=by.get(part), compare=compare)
+    ]
 
 
 def _sheet(group: Group, by: str | None) -> Sheet:
     columns = [_cells(group, heading.name) for heading in group.columns]
     cells = zip(*columns, strict=True)
-    lines = [Line(line.model, line.seed, line.source, row) for line, row in zip(group.lines, cells, strict=True)]
+    lines = [
+        Line(line.model, line.name, line.seed, line.source, row) for line, row in zip(group.lines, cells, strict=True)
+    ]
     return Sheet(group, by if any(by in line.ranks for line in group.lines) else None, tuple(lines))
 
 
 def _cells(group: Group, column: str) -> list[Cell | None]:
     intervals = {row: interval(row) for line in group.lines if (row := line.rows.get(column)) and row.status == "ok"}
     low, high = (end(value for pair in intervals.values() for value in pair) if intervals else 0 for end in (min, max))
-    sizes = Counter(rank for _, rank in {(line.model, line.ranks.get(column)) for line in group.lines})
 
     def place(value: float) -> float:
         return 100 * (value - low) / (high - low) if high > low else 50.0
 
-    def cell(row: Row | None, rank: int | None) -> Cell | None:
+    def cell(row: Row | None, rank: Rank | None) -> Cell | None:
         if row is None:
             return None
         ends = intervals.get(row)
         bar = None
         if ends is not None:
             bar = Bar(*ends, place(ends[0]), place(row.value or 0.0), place(ends[1]))
-        return Cell(row, rank, rank is not None and sizes[rank] > 1, bar)
+        return Cell(row, rank, bar)
 
     return [cell(line.rows.get(column), line.ranks.get(column)) for line in group.lines]
 
 
 def champions(sheet: Sheet) -> Iterator[Champion]:
-    """Who is first in each column of a sheet where anyone is ranked."""
+    """Who is first in each column of a sheet where anyone is ranked.
+
+    The model of the best value, and those whose values lie in its interval and that no other beats: how wide the
+    interval of such a one is does not count.
+    """
     for i, heading in enumerate(sheet.group.columns):
-        first = [cell.row for line in sheet.lines if (cell := line.cells[i]) is not None and cell.rank == 1]
+        cells = [cell for line in sheet.lines if (cell := line.cells[i]) is not None and cell.rank is not None]
+        first = [cell.row for cell in cells if cell.rank is not None and cell.rank.first == 1]
         if first:
             first.sort(key=lambda row: (row.value or 0.0) * (-1 if heading.better == "higher" else 1))
-            yield Champion(heading, list(dict.fromkeys(row.model for row in first)), first[0], sheet.ranked(i))
+            low, high = interval(first[0])
+            near = [row.model for row in first if low <= (row.value or 0.0) <= high]
+            yield Champion(heading, list(dict.fromkeys(near)), first[0], sheet.ranked(i))

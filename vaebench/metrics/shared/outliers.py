@@ -22,7 +22,6 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "digits": ("inverted", "rotated", "noise"),
 }
 """A dataset, and its OOD sets. Those of `MADE` need no other dataset."""
-NAMES = (*GREY, "svhn", "celeba64", "cifar10", "inverted", "rotated")
 MADE = ("constant", "noise", "inverted", "rotated")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from vaebench.core import files
 from vaebench.core.data import Batch, Dataset, Split, eight_bit
-from vaebench.core.metric import BLOCK, Measurement, Metric, Run, UnavailableError
+from vaebench.core.metric import BLOCK, Given, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.names import FEW_IMAGES
 from vaebench.distributions.noise import keyed
 from vaebench.functional import random
 from vaebench.functional.aggregate import lowest, mixture
 from vaebench.functional.frechet import Moments, frechet_distance, merge, moments
-from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.shared.passes import (
     Decode,
     Posterior,
@@ -71,6 +71,7 @@ class SampleQuality(Metric, ABC):
     flipped: bool = False
     limit: int | None = None
 
+    given = ("binarisation",)  # the likelihood only by how an image is shown
     batch: ClassVar[int] = BLOCK
     """How many images pass the network of features at once."""
 
@@ -81,6 +82,9 @@ class SampleQuality(Metric, ABC):
             raise ValueError(f"repeats = {self.repeats} and temperature = {self.temperature} should be positive")
         if self.limit is not None and self.limit < 2:
             raise ValueError(f"limit = {self.limit} should be at least 2")
+
+    def depends(self, given: Given) -> Mapping[str, Any]:
+        return {**super().depends(given), "decode": resolved(self.decode, given.likelihood)}
 
     @abstractmethod
     def extractor(self, run: Run) -> tuple[str, Extract]:
@@ -114,7 +118,9 @@ class SampleQuality(Metric, ABC):
         if low in distances:
             distances[gap] = distances[low] - distances[at_random]
         for name, values in distances.items():
-            yield Measurement(name, *mean_stderr(values), sets.get(name, sets[at_random])[0].size)
+            moments = sets.get(name, sets[at_random])[0]
+            few = moments.size < len(moments.mean)
+            yield Measurement.mean(name, values, moments.size)._replace(marks=(FEW_IMAGES,) if few else ())
 
     def _indices(self) -> list[Tensor]:
         """The candidates of each repeat."""
@@ -175,13 +181,17 @@ def no_images(dataset: Dataset) -> str | None:
     return None if seen else f"{dataset.name} does not hold images of 1 or 3 channels of integers"
 
 
-def shown_as(decode: Literal["auto", "mean", "sample"], model: LatentVariableModel) -> Decode:
-    """`decode`, or for "auto" what suits the model's likelihood: see `SAMPLED`."""
+def resolved(decode: Literal["auto", "mean", "sample"], family: str) -> Decode:
+    """`decode`, or for "auto" what suits a likelihood: see `SAMPLED`."""
     if decode != "auto":
         return decode
-    with torch.no_grad(), keyed(0, torch.arange(1)):
-        family = model.likelihood(model.prior(1).rsample(1)).family
     return "sample" if family in SAMPLED else "mean"
+
+
+def shown_as(decode: Literal["auto", "mean", "sample"], model: LatentVariableModel) -> Decode:
+    """`resolved` by the model's likelihood."""
+    with torch.no_grad(), keyed(0, torch.arange(1)):
+        return resolved(decode, model.likelihood(model.prior(1).rsample(1)).family)
 
 
 def low_posterior(index: Tensor, count: int, reference: Split, temperature: float, run: Run) -> Tensor:
