@@ -138,6 +138,9 @@ HVAE = {"family": "'hamiltonian'"}
 NVAE = {"family": "'nvae'", "model.hidden": None, "model.likelihood": "'bernoulli'"}
 DEAR: dict[str, tuple[dict[str, str | None], str]] = {
     "deep key": ({"model." + "a." * 3000 + "b": "1"}, "is nested deeper than 16 tables"),
+    "deeper key": ({"model." + "a." * 30_000 + "b": "1"}, "is nested deeper than 16 tables"),
+    "deep key inside": ({"model.x": "{y = 1, " + "a . " * 3000 + "b = 1}"}, "is nested deeper than 16 tables"),
+    "deep quoted key": ({"model." + "'a'." * 3000 + "b": "1"}, "is nested deeper than 16 tables"),
     "deep list": ({"model.hidden": "[" * 20 + "8" + "]" * 20}, "is nested deeper than 16 tables"),
     "deeper list": ({"model.hidden": "[" * 20_000 + "]" * 20_000}, "is nested too deep"),
     "long list": ({"model.hidden": f"[{'1,' * 20_000}]"}, "has more than 10000 entries"),

@@ -5,7 +5,6 @@ row is never ranked; its comparability class says `comparable`, and where that i
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -49,8 +48,7 @@ class Table:
 def read(path: Path = FILE) -> list[Row]:
     """Every published row, in the order of the file. DataError names the table and key that are wrong."""
     with foreign(lambda reason: DataError(f"cannot read {path}: {reason}; restore it")):
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        tables_.check_size(content)
+        content = tables_.parse(path.read_text(encoding="utf-8"))
     if set(content) != {"table"} or not isinstance(content["table"], list):
         raise DataError(f"{path} should hold [[table]] and nothing else")
     rows: dict[tuple[str, str, Any], Row] = {}

@@ -1,6 +1,8 @@
 """Tables of TOML and JSON as dataclasses: a key that is not known suggests the nearest, a wrong type names the key."""
 
 import dataclasses
+import re
+import tomllib
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -13,6 +15,9 @@ COUNT = 10**6
 """What a whole number in a table of options may be, where its own bound is not lower: a width, a number of draws."""
 DEPTH, ITEMS, TEXT = 16, 10_000, 20_000
 """Tables in tables, entries of all of them, and characters of one text, in a table of a foreign file."""
+
+_PART = r"(?:[\w-]+|\"[^\"\n]*\"|'[^'\n]*')"
+_DOTTED = re.compile(rf"(?:^|[{{,\[])[ \t]*{_PART}(?:[ \t]*\.[ \t]*{_PART}){{{DEPTH},}}", re.MULTILINE)
 
 
 def within(options: object, **bounds: tuple[int, int]) -> None:
@@ -47,6 +52,18 @@ def check_size(value: Any) -> None:
             elif isinstance(each, int) and abs(each) >= 2**63:
                 raise ValueError("it holds a number that does not fit in 64 bits")
         level = below
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The tables of a TOML text, within `check_size`. ValueError or RecursionError where it is not such.
+
+    A key of many parts is refused before it is parsed, which takes a time that grows with the square of their number.
+    """
+    if _DOTTED.search(text):
+        raise ValueError(f"it is nested deeper than {DEPTH} tables")
+    found = tomllib.loads(text)
+    check_size(found)
+    return found
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -7,7 +7,6 @@ error that names the key. The same reader builds an adapter's or an objective's 
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import tomli_w
 from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError, foreign, shown, unknown
-from vaebench.core.tables import COUNT, Table, build, check_size, within
+from vaebench.core.tables import COUNT, Table, build, parse, within
 
 if TYPE_CHECKING:
     from vaebench.core.remote import Fetching
@@ -178,8 +177,7 @@ def read(path: Path, dataset: str | None = None) -> Card:
     except OSError as error:
         raise DataError(f"cannot read card {path}: {error.strerror}") from error
     with foreign(lambda reason: UserError(f"card {path} is not TOML: {reason}")):
-        table = tomllib.loads(content.decode())
-        check_size(table)
+        table = parse(content.decode())
     for key in ("name", "path"):
         if key in table:
             raise UserError(f"card {path}: the key {key!r} is given by the card's file name; remove it")
