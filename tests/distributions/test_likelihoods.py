@@ -289,4 +289,3 @@ def test_a_space_that_does_not_fit_is_refused(
 
 def test_every_family_is_named_as_it_says() -> None:
     assert all(kind.family == name for name, kind in LIKELIHOODS.items())
-    assert {f for f, k in LIKELIHOODS.items() if k.discrete} == {f for f, _, _ in DISCRETE}

@@ -20,7 +20,7 @@ NONE = torch.Size()
 class Plain(Likelihood):
     """A mean that is `raw` itself, of probability 1."""
 
-    family, discrete = "gaussian", True
+    family = "gaussian"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:

@@ -12,13 +12,15 @@ from pixels import Pixels, pictures
 from torch import Tensor
 
 from vaebench.core import augmentation
-from vaebench.core.data import Batch, Dataset, Space, Split
+from vaebench.core.data import Batch, Dataset, Space, Split, Subsampled
 from vaebench.core.metric import Measurement, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional.divergence import kl_gaussian
 from vaebench.functional.statistics import wilson
 from vaebench.metrics.consistency import Consistency, compare
+from vaebench.models.adapters.points import Options as PointsOptions
+from vaebench.models.adapters.points import Points
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]
@@ -139,9 +141,12 @@ def test_what_cannot_be_moved_has_a_reason(digits: Dataset) -> None:
 
     assert reason(digits.space) is None
     assert reason(Space((2,), None, "density")) == (
-        "only images of integers are transformed; mine holds real numbers of shape [2]"
+        "only images of integers and clouds are transformed; mine holds real numbers of shape [2]"
     )
-    assert reason(Space((8,), 2, "pmf")) == "only images of integers are transformed; mine holds integers of shape [8]"
+    assert reason(Space((8,), 2, "pmf")) == (
+        "only images of integers and clouds are transformed; mine holds integers of shape [8]"
+    )
+    assert reason(Space((8, 3), None, "density")) is None
     assert Consistency("valid").unsupported(Pixels(SPACE), digits) == "digits has no split 'valid'"
 
 
@@ -152,8 +157,10 @@ def test_values_are_the_divergence_of_both_posteriors(name: str, zoo: Zoo, digit
     with torch.no_grad():
         found = compare(batch, seed, model=model, probe=None)
         with keyed(seed, index):
+            stored = Split("all", batch.x)
             small, large = (
-                augmentation.transformed(batch.x, digits.space, t, "none") for t in ("affine-small", "affine-large")
+                augmentation.transformed(stored, digits.space, transform)
+                for transform in augmentation.transforms(digits.space)
             )
             expected = [model.posterior(x).kl(model.posterior(batch.x)) for x in (small, large)]
         part = compare(Batch(batch.x[13:], None, index[13:]), seed, model=model, probe=None)
@@ -201,3 +208,16 @@ def test_what_is_not_a_number_fails(measure: Measure, moved: Moved) -> None:
 def test_parameters_are_positive(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} = 0"):
         dataclasses.replace(Consistency(), **{field: 0})
+
+
+def test_of_clouds_only_the_turn_the_scale_and_the_jitter_count(measure: Measure) -> None:
+    torch.manual_seed(0)
+    space = Space((32, 3), None, "density")
+    x = torch.rand(60, 48, 3) - 0.5
+    parts = {"train": x[:30], "test": x[30:]}
+    y = torch.arange(30) % 3
+    data = Dataset("clouds", space, {n: Split(n, part, y, Subsampled(32)) for n, part in parts.items()}, "f" * 64)
+    model = Points(space, PointsOptions(latent=3, point=(16,), hidden=(16,), components=4)).eval()
+    found = measure(Consistency(moves=2), model, data)
+    assert set(found) == {*KL, "agreement_small", "agreement_large"}
+    assert found["consistency_large"].value > 0

@@ -36,7 +36,7 @@ CENTRE = 128.0
 class Shown(Likelihood):
     """Images that are `raw` itself, whether as mean or as sample (then one level brighter)."""
 
-    family, discrete = "gaussian", True
+    family = "gaussian"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -57,7 +57,7 @@ class Shown(Likelihood):
 class Categorical(Likelihood):
     """As `Shown`, under a name whose samples are shown."""
 
-    family, discrete = "categorical", True
+    family = "categorical"
     channels, log_prob, mean, sample = Shown.channels, Shown.log_prob, Shown.mean, Shown.sample
 
 

@@ -19,7 +19,7 @@ from vaebench.core.objective import Loss, Objective
 from vaebench.models import card as cards
 from vaebench.models import loading
 from vaebench.models.card import Recipe
-from vaebench.training import schedule
+from vaebench.training import schedule, threads
 from vaebench.training import state as checkpoint
 
 Install = Callable[[type[Objective]], str]
@@ -159,6 +159,52 @@ def test_ema_law(tmp_path: Path, install: Install) -> None:
     assert saved.keys() == average.keys()
     for name, value in saved.items():
         torch.testing.assert_close(value, average[name], rtol=1e-5, atol=1e-6)
+
+
+def test_flips_mirror_half_of_what_is_read(tmp_path: Path, install: Install) -> None:
+    seen: list[Tensor] = []
+
+    class Watch(Stub):
+        def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
+            if self.training:
+                seen.append(x)
+            return super().forward(model, x, progress)
+
+    card = digits_card(Recipe(epochs=2, batch_size=300, validation=37, flip="horizontal"))
+    plain = dataclasses.replace(card, training=Recipe(epochs=2, batch_size=300, validation=37))
+    for made, folder in ((plain, "plain"), (card, "flip")):
+        run(dataclasses.replace(made, objective={"name": install(Watch)}), digits(), tmp_path / folder)
+    assert len(seen) == 20
+    flips = []
+    for still, read in zip(seen[:10], seen[10:], strict=True):  # the same images in the same order
+        same, mirrored = (still == read).flatten(1).all(1), (still.flip(-1) == read).flatten(1).all(1)
+        assert (same | mirrored).all()
+        flips.append((mirrored & ~same).double())
+    assert float(torch.cat(flips).mean()) == pytest.approx(0.5, abs=0.04)
+    assert not torch.equal(flips[0], flips[5])
+
+
+def test_what_is_not_an_image_is_not_flipped(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"flip = 'horizontal' transforms .*, but the data are integers of shape \[6\]"):
+        run(bits_card(Recipe(epochs=1, batch_size=10, flip="horizontal")), bits(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_networks_train_on_one_thread() -> None:
+    def network(width: int, *more: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Linear(width, width), *more)
+
+    here = torch.get_num_threads()
+    with threads.at_most(7):
+        assert torch.get_num_threads() == min(7, here)
+    assert torch.get_num_threads() == here
+    torch.set_num_threads(3)
+    try:
+        assert threads.useful(network(500)) == 1
+        assert threads.useful(network(2000)) == 3
+        assert threads.useful(network(20, nn.Conv2d(1, 1, 1))) == 3
+    finally:
+        torch.set_num_threads(here)
 
 
 def test_gradients_are_clipped(tmp_path: Path, install: Install) -> None:

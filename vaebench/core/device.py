@@ -94,3 +94,11 @@ def torch_device(name: str) -> torch.device:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(f"device {name!r} cannot be used here ({reason}); use --device cpu") from error
     return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether products and convolutions in bfloat16 are instructions of `device`, and not made of others."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities()
+    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,10 +1,11 @@
 """What a training objective is: a function of a model and a batch, with whatever state belongs to it."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from vaebench.core.data import Split
 from vaebench.core.errors import UserError
 from vaebench.core.model import Latents, LatentVariableModel
 
@@ -16,22 +17,38 @@ class Loss(NamedTuple):
     terms: dict[str, Tensor]
 
 
+class Adam(NamedTuple):
+    """An Adam at a constant rate, for the parameters of an objective."""
+
+    learning_rate: float
+    betas: tuple[float, float]
+
+
 class Objective(nn.Module, ABC):
     """A training objective. Its parameters (a discriminator's, say) and buffers are saved and resumed with it."""
 
+    version: ClassVar[int] = 1
+    """Raised when equal options come to mean another training: older states are then not resumed"""
     examples: int = 1
     """N, the size of the training set, once prepared"""
+    adam: Adam | None = None
+    """The optimiser of its parameters; None for that of the model's"""
 
     def prepare(self, model: LatentVariableModel, examples: int) -> None:
         """Called once, before the first step or a resumed one: `model` is to be trained on `examples` examples.
 
-        An objective whose parameters depend on the model makes them here.
+        An objective whose parameters depend on the model makes them here. UserError where it cannot train `model`.
         """
         self.examples = examples
 
     @abstractmethod
     def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
         """The loss of a batch x (B, *shape); `progress` in [0, 1] is the fraction of training done."""
+
+    def loss(self, model: LatentVariableModel, stored: Split, progress: float) -> Loss:
+        """The loss of the examples of `stored`, which are read here: by default, `forward` of one reading."""
+        found: Loss = self(model, stored.read(stored.x), progress)
+        return found
 
 
 class Wrapper(Objective, ABC):
@@ -40,6 +57,7 @@ class Wrapper(Objective, ABC):
     def __init__(self, base: Objective) -> None:
         super().__init__()
         self.base = base
+        self.adam = base.adam
 
     def prepare(self, model: LatentVariableModel, examples: int) -> None:
         super().prepare(model, examples)

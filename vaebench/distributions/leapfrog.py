@@ -35,9 +35,10 @@ class TemperedLeapfrog:
     """The bijection of (z, rho) made of K = len(log_alpha) leapfrog steps on `potential` U, each followed by cooling.
 
     Step k: rho' = rho - eps/2 dU(z), z <- z + eps rho', rho'' = rho' - eps/2 dU(z), rho <- alpha_k rho''.
-    `step` is eps > 0 (L,), `log_alpha` is log alpha_k (K,). Each leapfrog step is three shears, so that
-    log |det| = L sum_k log alpha_k whatever U is. Where gradients are on, the map is differentiable in (z, rho), in
-    eps, in alpha and in what U depends on; where they are off, no graph is kept. dU is computed K + 1 times.
+    `step` is eps > 0, (L,) or one for each step, (K, L); `log_alpha` is log alpha_k (K,). Each leapfrog step is three
+    shears, so that log |det| = L sum_k log alpha_k whatever U is. Where gradients are on, the map is differentiable in
+    (z, rho), in eps, in alpha and in what U depends on; where they are off, no graph is kept. dU is computed K + 1
+    times.
     """
 
     def __init__(self, potential: Potential, step: Tensor, log_alpha: Tensor) -> None:
@@ -46,12 +47,17 @@ class TemperedLeapfrog:
     @property
     def log_det(self) -> Tensor:
         """log |det d(z_K, rho_K) / d(z_0, rho_0)| = L sum_k log alpha_k: a scalar, for it does not depend on where."""
-        return len(self.step) * self.log_alpha.sum()
+        return self.step.shape[-1] * self.log_alpha.sum()
 
     @property
     def log_temperature(self) -> Tensor:
         """log T_0 of the momentum that the steps cool to temperature 1: prod_k alpha_k^2 = 1 / T_0. A scalar."""
         return -2 * self.log_alpha.sum()
+
+    def _steps(self) -> list[tuple[Tensor, Tensor]]:
+        """eps (L,) and alpha of each step."""
+        sizes = self.step.expand(len(self.log_alpha), -1)
+        return list(zip(sizes.unbind(), self.log_alpha.exp().unbind(), strict=True))
 
     def _force(self, z: Tensor) -> Tensor:
         """-dU/dz, (S, B, L)."""
@@ -68,24 +74,24 @@ class TemperedLeapfrog:
         """(z_K, rho_K) from (z_0, rho_0)."""
         if not len(self.log_alpha):
             return z, rho
-        half, force = 0.5 * self.step, self._force(z)
-        for alpha in self.log_alpha.exp():
-            rho = rho + half * force
-            z = z + self.step * rho
+        force = self._force(z)
+        for step, alpha in self._steps():
+            rho = rho + 0.5 * step * force
+            z = z + step * rho
             force = self._force(z)
-            rho = alpha * (rho + half * force)
+            rho = alpha * (rho + 0.5 * step * force)
         return z, rho
 
     def inverse(self, z: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
         """(z_0, rho_0) from (z_K, rho_K): the shears undone in reverse, exact up to rounding."""
         if not len(self.log_alpha):
             return z, rho
-        half, force = 0.5 * self.step, self._force(z)
-        for alpha in self.log_alpha.exp().flip(0):
-            rho = rho / alpha - half * force
-            z = z - self.step * rho
+        force = self._force(z)
+        for step, alpha in reversed(self._steps()):
+            rho = rho / alpha - 0.5 * step * force
+            z = z - step * rho
             force = self._force(z)
-            rho = rho - half * force
+            rho = rho - 0.5 * step * force
         return z, rho
 
 

@@ -35,7 +35,6 @@ class Likelihood(Distribution, ABC):
 
     family: str
     proper: bool = True
-    discrete: ClassVar[bool]
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
 
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None) -> None:
@@ -69,7 +68,7 @@ class Likelihood(Distribution, ABC):
 class Bernoulli(Likelihood):
     """Independent x in {0, 1} with logits `raw`: log p = sum x l - softplus(l)."""
 
-    family, discrete = "bernoulli", True
+    family = "bernoulli"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -93,7 +92,7 @@ class Bernoulli(Likelihood):
 class Categorical(Likelihood):
     """Independent x in 0..levels-1 with `levels` logits each: channel c * levels + k is the logit of x_c = k."""
 
-    family, discrete = "categorical", True
+    family = "categorical"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -138,7 +137,7 @@ def _quantise(value: Tensor, levels: int | None) -> Tensor:
 class DiscretisedLogistic(Likelihood):
     """Independent discretised logistics: `raw` holds C means, then C log-scales (clamped at -7), on [-1, 1]."""
 
-    family, discrete = "discretised-logistic", True
+    family = "discretised-logistic"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -177,7 +176,7 @@ class DiscretisedLogisticMixture(Likelihood):
     Source: Salimans et al. 2017, section 2; Vahdat & Kautz 2020.
     """
 
-    family, discrete = "discretised-logistic-mixture", True
+    family = "discretised-logistic-mixture"
     components: ClassVar[int] = 10
 
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, tail: str = "strict") -> None:
@@ -255,7 +254,7 @@ class DiscretisedLogisticMixture(Likelihood):
 class Gaussian(Likelihood):
     """Independent real x: `raw` holds the means, then the log standard deviations (clamped at -7)."""
 
-    family, discrete = "gaussian", False
+    family = "gaussian"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
@@ -289,7 +288,7 @@ class FixedGaussian(Likelihood):
     Where the data have as many dimensions as the latents, a learnt one goes to 0 or takes the data for noise.
     """
 
-    family, discrete = "fixed-gaussian", False
+    family = "fixed-gaussian"
     SCALE: ClassVar[float] = 0.1
 
     @staticmethod

@@ -25,7 +25,7 @@ class PointMixture(Likelihood):
     [log `floor`, log 2]: points lie on surfaces, where a density without a floor is unbounded.
     """
 
-    family, discrete = "point-mixture", False
+    family = "point-mixture"
     components: ClassVar[int] = 64
 
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, floor: float = 0.01) -> None:

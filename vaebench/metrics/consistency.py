@@ -1,5 +1,6 @@
 """How much latents change when the image is transformed: KL between the posteriors, and labels that a probe keeps."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +9,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from vaebench.core.augmentation import Transform, refusal, transformed
-from vaebench.core.data import Batch, Dataset
+from vaebench.core.augmentation import kind, transformed, transforms
+from vaebench.core.data import Batch, Dataset, Reading, Split
 from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
@@ -17,22 +18,27 @@ from vaebench.functional.probe import LinearProbe, logistic_probe
 from vaebench.functional.statistics import wilson_stderr
 from vaebench.metrics.shared.passes import Embedding
 
-SETS: dict[str, Transform] = {"small": "affine-small", "large": "affine-large"}
+SETS = ("small", "large")
 
 
-def compare(batch: Batch, seed: int, *, model: LatentVariableModel, probe: LinearProbe | None) -> dict[str, Tensor]:
+def compare(
+    batch: Batch, seed: int, *, model: LatentVariableModel, probe: LinearProbe | None, reading: Reading | None = None
+) -> dict[str, Tensor]:
     """For one transform of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)) and `agreement_*` 0 or 1, (B,) float64.
 
-    The former where q(z|x) is Gaussian, the latter where there is a probe; UnavailableError where neither is.
+    The former where q(z|x) is Gaussian, the latter where there is a probe; UnavailableError where neither is. Images
+    are transformed as they are stored: those of `batch` are, and `reading` reads them afterwards.
     """
+    stored = Split("stored", batch.x, None, reading)
     with keyed(seed, batch.example):
-        others = {name: transformed(batch.x, model.space, transform, "none") for name, transform in SETS.items()}
-        found = _divergences(model, batch.x, others)
-        found |= {} if probe is None else _agreements(model, probe, batch.x, others)
+        x = stored.read(batch.x)
+        sets = zip(SETS, transforms(model.space), strict=True)
+        others = {name: stored.read(transformed(stored, model.space, transform)) for name, transform in sets}
+        found = _divergences(model, x, others)
+        found |= {} if probe is None else _agreements(model, probe, x, others)
     if not found:
-        kind = model.posterior(batch.x).kind
         raise UnavailableError(
-            f"needs a Gaussian q(z|x), but this model's is a {kind}, or labels of images to train on"
+            f"needs a Gaussian q(z|x), but this model's is a {model.posterior(x).kind}, or labels of images to train on"
         )
     return found
 
@@ -64,13 +70,16 @@ def _agreements(
 class Consistency(Metric):
     """E_x E_t KL(q(z|t(x)) || q(z|x)) over `split` and `moves` transforms t of each image, and labels that survive.
 
-    t is `augmentation.transformed` by the small and by the large affine set of CR-VAE, without flips; what comes in
-    from outside is level 0, which on bright backgrounds is a dark frame. The KL is exact for one vector of latents; of
-    several groups it is the sum of theirs, given a draw of q(z|t(x)) that both share; where q(z|x) is not Gaussian it
-    is left out. `agreement_*` is how often x and t(x) are given one label, right or not, by the classifier of the
-    metric `probe` with all training examples; without labels it is left out. A posterior that ignores x has KL 0 and
-    agreement 1: read both beside the mutual information. Standard errors are over images, whose values are kept beside
-    the rows; an agreement's is at least the Wilson interval's over all transforms.
+    t is `augmentation.transformed` by the small and by the large affine set of CR-VAE, without flips or jitter, on
+    images as they are stored: dynamic binarisation comes after it, apart for x and t(x). What comes in from
+    outside is level 0, which on bright backgrounds is a dark frame. Clouds of points are turned about the
+    vertical, scaled and jittered: by up to 15 degrees and 1.1, or by any angle and 1.25. The KL is exact for one
+    vector of latents; of several groups it is the sum of theirs, given a draw of q(z|t(x)) that both share; where
+    q(z|x) is not Gaussian it is left out. `agreement_*` is how often x and t(x) are given one label, right or
+    not, by the classifier of the metric `probe` with all training examples; without labels it is left out. A
+    posterior that ignores x has KL 0 and agreement 1: read both beside the mutual information. Standard errors
+    are over images, whose values are kept beside the rows; an agreement's is at least the Wilson interval's over
+    all transforms.
     Source: Sinha & Dieng 2021 (CR-VAE).
     """
 
@@ -78,7 +87,7 @@ class Consistency(Metric):
     moves: int = 5
     inverse_penalty: float = 1.0
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("consistency_small", "nats", "lower", "estimate"),
@@ -94,13 +103,14 @@ class Consistency(Metric):
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
         if (reason := super().unsupported(model, dataset)) is not None:
             return reason
-        kind = refusal(dataset.space)
-        return None if kind is None else f"only images of integers are transformed; {dataset.name} holds {kind}"
+        if not transforms(dataset.space):
+            return f"only images of integers and clouds are transformed; {dataset.name} holds {kind(dataset.space)}"
+        return None
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
-        function = partial(compare, model=model, probe=self._probe(dataset, run))
-        found = run.map(function, split, repeats=self.moves, batch=BLOCK)
+        function = partial(compare, model=model, probe=self._probe(dataset, run), reading=split.reading)
+        found = run.map(function, dataclasses.replace(split, reading=None), repeats=self.moves, batch=BLOCK)
         values = {name: value.reshape(self.moves, len(split)).mean(0) for name, value in found.items()}
         for name, value in values.items():
             each = Measurement.mean(name, value)

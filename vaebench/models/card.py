@@ -51,7 +51,8 @@ class Weights:
 class Recipe:
     """How a model is trained. Defaults are a plain run: Adam, constant rate, best validation epoch kept.
 
-    `autocast` is the arithmetic of convolutions and matrix products on an accelerator; on a CPU it does nothing.
+    `autocast` is the arithmetic of convolutions and matrix products, on machines that have it. `flip` mirrors training
+    images left to right, each with probability 1/2 whenever it is read.
     """
 
     epochs: int
@@ -66,6 +67,7 @@ class Recipe:
     clip_norm: float | None = None
     ema: float | None = None
     autocast: Literal["bfloat16"] | None = None
+    flip: Literal["none", "horizontal"] = "none"
     validation: int = 0
     seed: int = 0
 

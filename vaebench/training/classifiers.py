@@ -2,8 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,6 +19,7 @@ from vaebench.training import state as checkpoint
 from vaebench.training.loop import Report
 from vaebench.training.schedule import learning_rate, order
 from vaebench.training.state import Outputs, State
+from vaebench.training.threads import at_most
 
 OBJECTIVE = {"name": "cross-entropy"}
 CHUNK = 1000  # test images at once
@@ -40,16 +39,6 @@ def accuracy(network: FeatureNet, x: Tensor, y: Tensor) -> float:
     with torch.no_grad():
         found = torch.cat([network(part.to(device)).argmax(1).cpu() for part in x.split(CHUNK)])
     return float((found == y).double().mean())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _fit(recipe: Recipe, options: Options, x: Tensor, y: Tensor, device: torch.device, report: Report) -> FeatureNet:
@@ -89,7 +78,7 @@ def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, repo
         return done
     files.check_writable(out)
     (x, y), (test, labels) = _images("train", dataset), _images("test", dataset)
-    with generators.seeded(recipe.seed, torch.device("cpu")), _one_thread():
+    with generators.seeded(recipe.seed, torch.device("cpu")), at_most(1):
         network = _fit(recipe, options(card), x, y, device, report)
     right = accuracy(network, test, labels)
     state = State(

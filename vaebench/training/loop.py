@@ -16,9 +16,9 @@ from typing import Protocol, final
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vaebench.core import device as memory
+from vaebench.core.augmentation import flipped
 from vaebench.core.data import Dataset, Split
 from vaebench.core.errors import UserError
 from vaebench.core.objective import Loss, Objective, Wrapper
@@ -26,9 +26,9 @@ from vaebench.distributions import noise
 from vaebench.functional import random
 from vaebench.models import loading, trajectory
 from vaebench.models.card import Card
-from vaebench.training import generators
+from vaebench.training import generators, optimiser, threads
 from vaebench.training import state as checkpoint
-from vaebench.training.schedule import learning_rate, order, splits
+from vaebench.training.schedule import check, learning_rate, order, splits
 from vaebench.training.state import Outputs, State
 
 KEEP_EVERY = 300.0
@@ -82,19 +82,21 @@ class _Session:
     def __init__(self, card: Card, dataset: Dataset, device: torch.device) -> None:
         assert card.training is not None
         self.recipe, self.device = card.training, device
+        check(self.recipe, dataset, device)
         train, valid = splits(self.recipe, dataset)
         self.train = _placed(train, device)
         self.valid = None if valid is None else _placed(valid, device)
         self.steps = self.recipe.epochs * math.ceil(len(train) / self.recipe.batch_size)
         with generators.seeded(random.derive("weights", self.recipe.seed), device):
             self.model = loading.build_model(card, dataset.space).to(device)
+            if self.recipe.autocast is not None:
+                self.model.to(memory_format=torch.channels_last)
             self.objective = build_objective(card)
             self.objective.prepare(self.model, len(train))
             self.objective.to(device)
         self.average = None if self.recipe.ema is None else copy.deepcopy(self.model).requires_grad_(False)
-        groups = [list(part.parameters()) for part in (self.model, self.objective)]
-        self.parameters = [parameter for group in groups for parameter in group]
-        self.optimiser = self._optimiser([{"params": group} for group in groups if group])
+        self.stepping = optimiser.build(self.recipe, self.model, self.objective)
+        self.optimiser = self.stepping.optimiser
         self.epoch = self.batches = self.step = self.best_epoch = 0
         self.sums: dict[str, Tensor] = {}
         self.generators: list[Tensor] = []
@@ -104,12 +106,6 @@ class _Session:
         self.best_weights: dict[str, Tensor] = {}
         self.log: list[str] = []
         self.keeper: trajectory.Keeper | None = None
-
-    def _optimiser(self, groups: list[dict[str, list[torch.nn.Parameter]]]) -> torch.optim.Optimizer:
-        r, betas = self.recipe, (self.recipe.betas[0], self.recipe.betas[1])
-        if r.optimiser == "adamax":
-            return torch.optim.Adamax(groups, r.learning_rate, betas, r.eps, r.weight_decay)
-        return torch.optim.Adam(groups, r.learning_rate, betas, r.eps, r.weight_decay, fused=True)
 
     def _tick(self) -> None:
         """Count the time since the last tick as trained."""
@@ -153,19 +149,17 @@ class _Session:
         self.objective.train()
         permutation = order(r.seed, self.epoch, len(self.train)).to(self.train.x.device)
         for index in torch.split(permutation, r.batch_size)[self.batches :]:
-            x = self.train.take(index).x.to(self.device)
-            for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate(r, self.step, self.steps)
-            half = r.autocast is not None and self.device.type != "cpu"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                loss: Loss = self.objective(self.model, x, self.step / self.steps)
+            stored = self._stored(index)
+            self.stepping.rate(learning_rate(r, self.step, self.steps))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=r.autocast is not None):
+                loss = self.objective.loss(self.model, stored, self.step / self.steps)
             self.optimiser.zero_grad()
             loss.total.backward()
-            norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-            if not torch.isfinite(loss.total.detach() + norm):
+            norms = self.stepping.norms()
+            if not torch.isfinite(sum(norms, loss.total.detach())):
                 raise NotFiniteError(_blame(loss), self.step + 1, self.epoch + 1)
             if r.clip_norm is not None:
-                clip_grads_with_norm_(self.parameters, r.clip_norm, norm)
+                self.stepping.clip(r.clip_norm, norms)
             self.optimiser.step()
             self.step, self.batches = self.step + 1, self.batches + 1
             if self.keeper is not None:
@@ -173,13 +167,19 @@ class _Session:
             if self.average is not None and r.ema is not None:
                 torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - r.ema)
             for name, value in {"total": loss.total, **loss.terms}.items():
-                part = value.detach().double() * len(x)
+                part = value.detach().double() * len(index)
                 self.sums[name] = self.sums[name] + part if name in self.sums else part
             self._tick()
             report(self.step, self.steps, text)
             keep()
         means = {name: float(value) / len(self.train) for name, value in self.sums.items()}
         return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+
+    def _stored(self, index: Tensor) -> Split:
+        """The training examples at `index` as they are stored, on the device, flipped if the recipe says so."""
+        x = self.train.x[index].to(self.device, non_blocking=True)
+        x = x if self.recipe.flip == "none" else flipped(x)
+        return Split(self.train.name, x, None, self.train.reading)
 
     @torch.no_grad()
     def _validate(self) -> float | None:
@@ -192,8 +192,9 @@ class _Session:
         seed, total = random.derive("validation noise", self.recipe.seed), 0.0
         with generators.seeded(seed, self.device):
             for index in torch.split(torch.arange(len(self.valid), device=self.valid.x.device), self.recipe.batch_size):
+                stored = Split(self.valid.name, self.valid.x[index].to(self.device), None, self.valid.reading)
                 with noise.keyed(seed, index):
-                    loss: Loss = self.objective(model, self.valid.take(index).x.to(self.device), 1.0)
+                    loss = self.objective.loss(model, stored, 1.0)
                 total += float(loss.total) * len(index)
         if not math.isfinite(total):
             raise NotFiniteError("validation loss", self.step, self.epoch + 1)
@@ -290,7 +291,8 @@ def train(
 
     while session.epoch < session.recipe.epochs:
         try:
-            session.run_epoch(report, keep)
+            with threads.at_most(threads.useful(session.model)):
+                session.run_epoch(report, keep)
         except NotFiniteError as error:
             left = f"the state after step {kept} is kept in {outputs.resume}" if kept else "no state was kept before"
             remedy = "lower learning_rate or clip_norm and use another --out"

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from vaebench.core.augmentation import kind, transforms
 from vaebench.core.data import Dataset, Split
+from vaebench.core.device import has_bfloat16
 from vaebench.core.errors import UserError
 from vaebench.functional import random
 from vaebench.models.card import Recipe
@@ -52,3 +54,15 @@ def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split | None]:
             "lower it"
         )
     return train, valid
+
+
+def check(recipe: Recipe, dataset: Dataset, device: torch.device) -> None:
+    """UserError where the data cannot be flipped, or `device` lacks the recipe's arithmetic."""
+    if recipe.flip != "none" and "affine-small" not in transforms(dataset.space):
+        told = (
+            f"flip = {recipe.flip!r} transforms images of integers, but the data are {kind(dataset.space)}; remove it"
+        )
+        raise UserError(told)
+    if recipe.autocast is not None and not has_bfloat16(device):
+        raise UserError(f"autocast = {recipe.autocast!r} needs bfloat16, which this {device.type} does not compute in; "
+                        "remove it from the card, or train on another device")  # fmt: skip

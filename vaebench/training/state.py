@@ -113,18 +113,35 @@ def resolve(card: Card) -> Card:
     return dataclasses.replace(card, model=_plain(model), objective=_plain(objective))
 
 
+LATER = {"autocast": None, "flip": "none", "step_sizes": "shared"}
+"""Options that older recipes do not have, and the values with which they do what was done before."""
+
+
+def _known(table: Table) -> Table:
+    """`table` as an older recipe has it, where it says the same."""
+    return {key: value for key, value in table.items() if key not in LATER or value != LATER[key]}
+
+
+def _versioned(objective: Table) -> Table:
+    """A resolved objective's table, and that of the one it wraps, with their versions where they are not the first."""
+    table = dict(_known(objective))
+    if isinstance(base := table.get("base"), Mapping):
+        table["base"] = _versioned(base)
+    if (name := table.get("name")) in plugins.names("objectives"):
+        plugin: Any = plugins.load("objectives", str(name))
+        table |= {"version": plugin[0].version} if plugin[0].version > 1 else {}
+    return table
+
+
 def digest(card: Card, dataset: Dataset) -> str:
     """64 hex digits that name what a run computes: the resolved card's tables, and the content of the data."""
     assert card.training is not None
-    training = dataclasses.asdict(card.training)
-    if training["autocast"] is None:
-        del training["autocast"]  # older digests know no such key
     content = {
         "format": FORMAT,
         "family": card.family,
-        "model": card.model,
-        "objective": card.objective,
-        "training": training,
+        "model": _known(card.model),
+        "objective": _versioned(card.objective),
+        "training": _known(dataclasses.asdict(card.training)),
         "space": dataclasses.asdict(dataset.space),
         "data": dataset.fingerprint,
     }

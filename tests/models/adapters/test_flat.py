@@ -40,6 +40,19 @@ def test_shapes(side: int, network: Any, colours: int) -> None:
     space.check(model.likelihood(draws.latents).sample())
 
 
+@pytest.mark.parametrize(("shape", "sides"), [((1, 28, 28), [28, 14, 7, 4]), ((3, 9, 16), [16, 8, 4, 2])])
+@torch.no_grad()
+def test_any_image_is_halved_by_5x5_convolutions(shape: tuple[int, ...], sides: list[int]) -> None:
+    space = Space(shape, 256, "pmf")
+    model = Flat(space, Options(5, (4, 6, 8, 10), "discretised-logistic", "conv5", activation="softplus"))
+    x, seen = example(space, 3), list[int]()
+    for part in model.encoder:
+        part.register_forward_hook(lambda part, x, y: seen.append(y.shape[-1]) if y.ndim == 4 else None)
+    assert model.draw(x, 2).log_weight.shape == (2, 3)
+    assert sorted(set(seen), reverse=True) == sides
+    space.check(model.likelihood(model.prior(3).rsample(2)).sample())
+
+
 @pytest.mark.parametrize(
     ("shape", "hidden", "message"),
     [
@@ -66,7 +79,7 @@ GOOD: dict[str, Any] = {"latent": 2, "hidden": [4], "likelihood": "bernoulli"}
         ({"hidden": []}, "should be positive widths"),
         ({"hidden": [4, -1]}, "should be positive widths"),
         ({"hidden": 4}, "should be a list of int"),
-        ({"network": "resnet"}, "one of 'mlp', 'conv'"),
+        ({"network": "resnet"}, "one of 'mlp', 'conv', 'conv5'"),
         ({"activation": "gelu"}, "one of 'relu', 'tanh', 'silu'"),
         ({"likelihood": "bernouli"}, "one of 'bernoulli'"),
         ({"layers": 3}, "unknown key 'layers'"),
@@ -79,8 +92,8 @@ def test_options_that_do_not_fit_are_refused(change: dict[str, Any], message: st
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu", "softplus"])
+@pytest.mark.parametrize("network", ["mlp", "conv", "conv5"])
 def test_seeds_make_networks_and_activations_differ(network: Any, activation: Any) -> None:
     space = Space((1, 8, 8), 2, "pmf")
     hidden = (8, 8)

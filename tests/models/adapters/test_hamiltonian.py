@@ -50,9 +50,15 @@ def curved(z: Tensor) -> Tensor:
     return 0.5 * z.square().sum(-1) + torch.cos(z.sum(-1)) + 0.1 * z.prod(-1)
 
 
-def leapfrog(tempering: Any, potential: Callable[[Tensor], Tensor] = curved, latent: int = 2) -> TemperedLeapfrog:
+SIZES: list[Any] = ["shared", "each"]
+
+
+def leapfrog(
+    tempering: Any, potential: Callable[[Tensor], Tensor] = curved, latent: int = 2, sizes: Any = "shared"
+) -> TemperedLeapfrog:
     torch.manual_seed(1)
-    learnt = Leapfrog(Options(latent, (1,), "gaussian", steps=4, tempering=tempering, init_temperature=3.0)).double()
+    options = Options(latent, (1,), "gaussian", steps=4, tempering=tempering, init_temperature=3.0, step_sizes=sizes)
+    learnt = Leapfrog(options).double()
     with torch.no_grad():
         for parameter in learnt.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -66,7 +72,7 @@ def points(latent: int = 2) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("samples", [1, 7])
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("network", ["mlp", "conv", "conv5"])
 @torch.no_grad()
 def test_zero_steps_are_the_flat_model(samples: int, network: Any) -> None:
     hidden = (8,) if network == "mlp" else (4, 8)
@@ -87,19 +93,21 @@ def test_zero_steps_are_the_flat_model(samples: int, network: Any) -> None:
     assert not [name for name, _ in still.inference_parameters() if not name.startswith("encoder.")]
 
 
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("tempering", TEMPERING)
 @torch.no_grad()
-def test_the_inverse_undoes_the_map(tempering: Any) -> None:
-    flow, start = leapfrog(tempering), points()
+def test_the_inverse_undoes_the_map(tempering: Any, sizes: Any) -> None:
+    flow, start = leapfrog(tempering, sizes=sizes), points()
     end = flow.forward(*start)
     assert float((end[0] - start[0]).abs().min()) > 1e-4
     torch.testing.assert_close(flow.inverse(*end), start, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(flow.forward(*flow.inverse(*start)), start, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("tempering", TEMPERING)
-def test_volume_changes_by_the_cooling_alone(tempering: Any) -> None:
-    flow, (z, rho) = leapfrog(tempering), points()
+def test_volume_changes_by_the_cooling_alone(tempering: Any, sizes: Any) -> None:
+    flow, (z, rho) = leapfrog(tempering, sizes=sizes), points()
 
     def flat(point: Tensor) -> Tensor:
         return torch.cat([part.flatten() for part in flow.forward(*point.view(2, 1, 1, 2).unbind())])
@@ -108,6 +116,19 @@ def test_volume_changes_by_the_cooling_alone(tempering: Any) -> None:
         jacobian = torch.autograd.functional.jacobian(flat, torch.cat([z[s, 0], rho[s, 0]]))
         torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, flow.log_det, rtol=1e-10, atol=1e-12)
     assert (abs(float(flow.log_det.detach())) > 0.1) == (tempering != "none")
+
+
+@torch.no_grad()
+def test_step_sizes_of_each_step_are_those_of_flows_in_turn() -> None:
+    flow, end = leapfrog("free", sizes="each"), points()
+    assert flow.step.shape == (4, 2)
+    assert len(flow.step.flatten().unique()) == 8
+    for step, log_alpha in zip(flow.step, flow.log_alpha, strict=True):
+        end = TemperedLeapfrog(curved, step, log_alpha[None]).forward(*end)
+    torch.testing.assert_close(flow.forward(*points()), end, rtol=1e-12, atol=1e-12)
+    once = TemperedLeapfrog(curved, flow.step[0], flow.log_alpha)
+    same = TemperedLeapfrog(curved, flow.step[:1].expand(4, 2), flow.log_alpha)
+    assert all(a.equal(b) for a, b in zip(once.forward(*points()), same.forward(*points()), strict=True))
 
 
 @pytest.mark.parametrize("tempering", TEMPERING)
@@ -239,6 +260,23 @@ def test_every_model_keeps_its_promises(likelihood: str, space: Space, tempering
     assert failed(model(tempering, likelihood=likelihood, space=space)) == {}
 
 
+def test_twenty_steps_of_their_own_sizes_keep_their_promises() -> None:
+    assert failed(model("free", steps=20, step_sizes="each")) == {}
+
+
+def test_the_papers_network_fits_a_card() -> None:
+    options = build(Options, {"latent": 64, "hidden": [16, 32, 32, 450], "network": "conv5", "activation": "softplus",
+                              "likelihood": "bernoulli", "steps": 20, "step_sizes": "each", "tempering": "free"},
+                    "card")  # fmt: skip
+    made = Hamiltonian(Space((1, 28, 28), 2, "pmf"), options)
+    kernels = [tuple(p.shape) for n, p in made.encoder.named_parameters() if p.ndim == 4]
+    assert kernels == [(16, 1, 5, 5), (32, 16, 5, 5), (32, 32, 5, 5)]
+    assert [tuple(p.shape) for p in made.decoder.parameters() if p.ndim == 4] == [
+        (32, 32, 5, 5), (32, 16, 5, 5), (16, 1, 5, 5)]  # fmt: skip
+    x = torch.randint(0, 2, (2, 1, 28, 28), dtype=torch.uint8)
+    assert made.draw(x, 1).log_weight.shape == (1, 2)
+
+
 def test_a_still_model_keeps_its_promises() -> None:
     assert failed(model("none", steps=0)) == {}
 
@@ -319,6 +357,7 @@ def test_a_whole_step_of_momentum_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ({"steps": -1}, "steps = -1 should be at least 0"),
         ({"steps": 0}, "steps = 0 leaves nothing to temper; use tempering = 'none', not 'fixed'"),
+        ({"steps": 0, "tempering": "none", "step_sizes": "each"}, "steps = 0 leaves no step to size"),
         ({"init_step": 0.6}, "init_step = 0.6 should lie between 0 and max_step = 0.5"),
         ({"init_step": 0.0}, "init_step = 0.0 should lie"),
         ({"max_step": float("inf")}, "and max_step = inf"),

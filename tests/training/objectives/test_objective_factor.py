@@ -10,6 +10,8 @@ from torch.distributions import Independent, Normal
 
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions import noise
+from vaebench.models.card import Recipe
+from vaebench.training import optimiser
 from vaebench.training.objectives import factor
 
 
@@ -82,21 +84,26 @@ def test_gradients_never_cross() -> None:
 
 
 def two_optimisers(crossed: bool) -> None:
-    """Steps of the one loss with one Adam are those of an Adam for the model and another for the discriminator."""
+    """Steps of the one loss by the recipe's optimiser are those of an Adam for the model and one for the other."""
     one, two = correlated(), correlated()
     joint = prepared(10.0, one, width=8, depth=2)
     apart = prepared(10.0, two, width=8, depth=2)
     apart.load_state_dict(joint.state_dict())
-    both = torch.optim.Adam([*one.parameters(), *joint.parameters()], 1e-2)
-    optimisers = torch.optim.Adam(two.parameters(), 1e-2), torch.optim.Adam(apart.parameters(), 1e-2)
+    stepping = optimiser.build(Recipe(1, weight_decay=0.1), one, joint)
+    both = stepping.optimiser
+    optimisers = (
+        torch.optim.Adam(two.parameters(), 1e-2, weight_decay=0.1),
+        torch.optim.Adam(apart.parameters(), 1e-4, (0.5, 0.9)),
+    )
     for step in range(4):
+        stepping.rate(1e-2)
         x, n = data(40, step), torch.arange(40)
         both.zero_grad()
         with noise.keyed(step, n):
             joint(one, x, 0.0).total.backward()
         both.step()
-        for optimiser in optimisers:
-            optimiser.zero_grad()
+        for each in optimisers:
+            each.zero_grad()
         with noise.keyed(step, n):  # written out from the paper, with nothing detached
             draws = two.draw(x, 1)
             z, uniform = draws.latents[0][0], noise.uniform((1, 40, WIDTH), x)[0]
@@ -107,10 +114,10 @@ def two_optimisers(crossed: bool) -> None:
         groups = list(two.parameters()), list(apart.parameters())
         losses = (theirs + own, theirs + own) if crossed else (theirs, own)
         gradients = [torch.autograd.grad(a, b, retain_graph=True) for a, b in zip(losses, groups, strict=True)]
-        for group, found, optimiser in zip(groups, gradients, optimisers, strict=True):
+        for group, found, each in zip(groups, gradients, optimisers, strict=True):
             for parameter, gradient in zip(group, found, strict=True):
                 parameter.grad = gradient
-            optimiser.step()
+            each.step()
     for left, right in ((one, two), (joint, apart)):
         for a, b in zip(left.parameters(), right.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)

@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 SMALL: dict[str, dict[str, Any]] = {
     "elbo": {},
     "iwae": {"samples": 5},
-    "capacity": {"capacity": 4.0},
+    "capacity": {"rate": 8.0, "fraction": 0.5},
     "total-correlation": {},
     "factor": {"gamma": 5.0, "width": 16, "depth": 2},
     "info": {"strength": 20.0},
@@ -119,7 +119,7 @@ def test_trains_with_either_prior(name: str, prior: str, tmp_path: Path) -> None
     card = digits_card({"name": name, **SMALL[name]}, prior)
     training.train(card, digits(), tmp_path, device=CPU, report=silent)
     first, last = log(tmp_path)
-    what = "distortion" if name == "jacobian" else "total"  # its total's weights rise from 0
+    what = "distortion" if name in ("jacobian", "capacity") else "total"  # their weights or aims rise from 0
     assert last["train"][what] < 0.95 * first["train"][what]
     assert last["validation"] is not None
     assert {"total", "distortion", "rate"} <= set(last["train"])
@@ -223,7 +223,7 @@ def test_the_trained_card_holds_every_option_of_the_wrapped_objective(tmp_path: 
     card = digits_card({"name": "consistency", "base": {"name": "elbo", "beta": 2}}, epochs=1)
     trained = training.train(card, digits(), tmp_path, device=CPU, report=silent)
     assert trained.objective["base"] == {"name": "elbo", "beta": 2, "samples": 1}
-    assert trained.objective["strength"] == 1e-3
+    assert trained.objective["strength"] == 0.1
     again = training.train(dataclasses.replace(trained, weights=None), digits(), tmp_path, device=CPU, report=silent)
     assert again == trained
 
@@ -232,10 +232,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"name": "iwae", "sample": 3}, "unknown key 'sample'; did you mean 'samples'?"),
     ({"name": "iwae", "samples": 0}, "samples = 0 should be at least 1"),
     ({"name": "capacity", "untill": 1.0}, "unknown key 'untill'; did you mean 'until'?"),
-    ({"name": "capacity", "until": 0.0}, "until = 0.0 lie in (0, 1]"),
+    ({"name": "capacity", "rate": 20.0, "until": 0.0}, "until = 0.0 lie in (0, 1]"),
+    ({"name": "capacity"}, "rate"),
+    (
+        {"name": "capacity", "rate": 20.0, "fraction": 1.5},
+        "fraction = 1.5 of the plain VAE's rate should lie in (0, 1]",
+    ),
+    (
+        {"name": "capacity", "rate": 20.0, "fraction": 0.0},
+        "fraction = 0.0 of the plain VAE's rate should lie in (0, 1]",
+    ),
+    ({"name": "capacity", "rate": -20.0}, "rate = -20.0 should be positive"),
     ({"name": "total-correlation", "sampling": "exact"}, "should be one of 'weighted', 'stratified'"),
     ({"name": "factor", "gama": 1.0}, "unknown key 'gama'; did you mean 'gamma'?"),
     ({"name": "factor", "depth": 0}, "depth = 0 should be at least 1"),
+    ({"name": "factor", "betas": [0.5]}, "betas = [0.5] should be two numbers in [0, 1)"),
+    ({"name": "factor", "learning_rate": 0.0}, "learning_rate = 0.0"),
     ({"name": "info", "strenght": 1.0}, "unknown key 'strenght'; did you mean 'strength'?"),
     ({"name": "jacobian", "power": 3}, "power = 3 should be one of 1, 2"),
     ({"name": "jacobian", "until": 2.0}, "until = 2.0 should lie in (0, 1]"),
@@ -298,6 +310,21 @@ def test_integers_that_are_no_images_have_no_consistency() -> None:
     model = Flat(Space((6,), 2, "pmf"), FlatOptions(2, (4,), "bernoulli"))
     with pytest.raises(UserError, match=r"the data are integers of shape \[6\]; use its base objective alone"):
         build_any("consistency")(model, torch.zeros(3, 6, dtype=torch.uint8), 0.0)
+
+
+def test_gamma_and_a_prior_that_does_not_factorise() -> None:
+    """The gamma part is then KL(q || p) - TC, which a large gamma makes small by more total correlation."""
+    objective = build("total-correlation", {"gamma": 15.0})
+    objective.prepare(flat("normal"), 100)
+    with pytest.raises(UserError, match=r"gamma = 15.0 rewards total correlation .* DecoupledPrior; use gamma = 1"):
+        objective.prepare(flat("coupling"), 100)
+    build("total-correlation", {"beta": 15.0}).prepare(flat("coupling"), 100)
+
+
+def test_a_discriminators_adam_is_beside_adam_alone(tmp_path: Path) -> None:
+    card = digits_card({"name": "factor", **SMALL["factor"]}, optimiser="adamax")
+    with pytest.raises(UserError, match="Adam of its own beside optimiser = 'adamax'; use 'adam'"):
+        training.train(card, digits(), tmp_path, device=CPU, report=silent)
 
 
 def test_factor_says_that_it_was_not_prepared() -> None:

@@ -21,6 +21,7 @@ from vaebench.models.card import Card, Recipe
 from vaebench.models.networks.nvae_cells import Conv
 from vaebench.models.oracles import oracles
 from vaebench.training import loop as training
+from vaebench.training import schedule
 from vaebench.training.objectives import nvae
 from vaebench.training.state import digest
 
@@ -198,7 +199,7 @@ def test_consistency_is_the_kl_along_one_path(monkeypatch: pytest.MonkeyPatch) -
     plugin: Any = plugins.load("objectives", "consistency")
     made = plugin[0](plugin[1](base={"name": "nvae"}), nvae.Nvae(nvae.Options(penalty=0.0)))
     moved = images().flip(3)
-    monkeypatch.setattr(type(made), "transform", lambda self, x, space: moved)
+    monkeypatch.setattr(type(made), "transform", lambda self, stored, space: moved)
     found = made(m, images(), 1.0)
     with torch.no_grad():
         kl = torch.stack([m.posterior(moved).kl(m.posterior(images())).mean() for _ in range(80)]).double()
@@ -207,7 +208,7 @@ def test_consistency_is_the_kl_along_one_path(monkeypatch: pytest.MonkeyPatch) -
     error = (again.var() / 40 + kl.var() / 80) ** 0.5
     assert abs(float(again.mean() - kl.mean())) < 4.5 * float(error)
     same = made.eval()
-    monkeypatch.setattr(type(made), "transform", lambda self, x, space: images())
+    monkeypatch.setattr(type(made), "transform", lambda self, stored, space: images())
     assert float(same(m, images(), 1.0).terms["consistency"].detach()) == pytest.approx(0, abs=1e-4)
 
 
@@ -226,13 +227,27 @@ def test_wrong_options_are_refused(options: dict[str, float]) -> None:
         nvae.Options(**options)
 
 
-def test_autocast_is_of_accelerators_and_of_the_digest(tmp_path: Path) -> None:
+def test_autocast_is_another_arithmetic_and_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "has_bfloat16", lambda device: True)  # a machine without it computes it all the same
     plain, half = card({"name": "nvae"}, epochs=1), card({"name": "nvae"}, epochs=1, autocast="bfloat16")
-    training.train(plain, digits(), tmp_path / "a", device=CPU, report=silent)
-    training.train(half, digits(), tmp_path / "b", device=CPU, report=silent)
-    one, two = (load_file(tmp_path / where / "tiny.safetensors") for where in ("a", "b"))
-    assert all(torch.equal(one[key], two[key]) for key in one)  # on a CPU, nothing
+    folders = tmp_path / "plain", tmp_path / "half"
+    trained = [
+        training.train(made, digits(), folder, device=CPU, report=silent)
+        for made, folder in zip((plain, half), folders, strict=True)
+    ]
+    one, two = (load_file(folder / "tiny.safetensors") for folder in folders)
+    assert not torch.equal(one["network.stem.weight"], two["network.stem.weight"])
+    assert {tensor.dtype for tensor in two.values()} == {tensor.dtype for tensor in one.values()}
+    losses = [made.trained.validation_loss for made in trained if made.trained]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert digest(training.resolve(plain), digits()) != digest(training.resolve(half), digits())
+
+
+def test_autocast_without_bfloat16_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "has_bfloat16", lambda device: False)
+    with pytest.raises(UserError, match="autocast = 'bfloat16' needs bfloat16, which this cpu does not compute in"):
+        training.train(card({"name": "nvae"}, autocast="bfloat16"), digits(), tmp_path, device=CPU, report=silent)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_autocast_scores_in_single_precision() -> None:

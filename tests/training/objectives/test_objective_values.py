@@ -52,7 +52,7 @@ def test_iwae_averages_weights_and_not_log_weights_or_their_sum() -> None:
 def test_capacity_rises_linearly_and_pulls_from_both_sides(progress: float, target: float) -> None:
     model, x = correlated(), data(200)
     distortion, rate = exact(model, x)
-    objective = capacity.Capacity(capacity.Options(gamma=3.0, capacity=20.0, until=0.4))
+    objective = capacity.Capacity(capacity.Options(rate=50.0, fraction=0.4, gamma=3.0, until=0.4))
     total = repeat(objective, model, x, progress).total
     assert meets(total, distortion + 3 * abs(rate - target))
     assert not meets(total, distortion + 3 * abs(rate - target - 2))
@@ -63,12 +63,36 @@ def test_capacity_is_of_the_batch_mean() -> None:
     """The same at any batch size, and not the mean of each example's distance."""
     model, x = correlated(), data(200)
     distortion, rate = exact(model, x)
-    objective = capacity.Capacity(capacity.Options(gamma=1.0, capacity=round(rate, 2) - 0.5))
+    objective = capacity.Capacity(capacity.Options(round(rate, 2) - 0.5, 1.0, gamma=1.0))
     truth = distortion + abs(rate - objective.options.capacity)
     assert meets(repeat(objective, model, x).total, truth)
     assert meets(repeat(objective, model, x.repeat(3, 1)).total, truth)
     alone = torch.stack([repeat(objective, model, row[None], times=5).total for row in x]).mean(0)
     assert not meets(alone, truth)
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])  # the rate is above 0, and below 40
+def test_a_flow_always_makes_log_p_large(progress: float) -> None:
+    """Its gradient is that of -log p(z); the encoder's is of gamma |KL - C|, the distortion's as ever."""
+    x, found = data(50), []
+    objective = capacity.Capacity(capacity.Options(rate=40.0, fraction=1.0, gamma=7.0))
+    for part in ("total", "prior", "weighed"):
+        model = correlated(decoupled=True)
+        with noise.keyed(0, torch.arange(50)):
+            draws = model.draw(x, 1)
+        rate = (draws.log_posterior - draws.log_prior).mean()
+        sign = 1.0 if progress == 0 else -1.0
+        with noise.keyed(0, torch.arange(50)):
+            loss = objective(model, x, progress).total
+        values = {"total": loss, "prior": rate, "weighed": -draws.log_likelihood.mean() + 7 * sign * rate}
+        values[part].backward()
+        found.append(model)
+    total, prior, weighed = (dict(model.named_parameters()) for model in found)
+    flow = [name for name in total if name.startswith("flow")]
+    assert flow
+    for name, parameter in total.items():
+        expected = (prior if name in flow else weighed)[name].grad
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-4)
 
 
 # total correlation
@@ -108,7 +132,7 @@ def test_faults_in_the_parts_are_seen(fault: str, monkeypatch: pytest.MonkeyPatc
 def test_total_weighs_the_parts(sampling: Any) -> None:
     model, x = correlated(True), data(50)
     objective = total_correlation.TotalCorrelation(total_correlation.Options(2.0, 5.0, 3.0, sampling))
-    objective.prepare(model, 1000)
+    objective.examples = 1000
     loss = objective(model, x, 0.0)
     t = {name: float(value.detach()) for name, value in loss.terms.items()}
     weighed = 2 * t["mutual_information"] + 5 * t["total_correlation"] + 3 * t["dimension_wise_kl"]
@@ -173,15 +197,23 @@ def test_info_that_compares_with_the_base_of_the_flow_is_seen(monkeypatch: pytes
 def test_options_are_what_the_protocol_says() -> None:
     defaults = {
         iwae.Options: {"samples": 50},
-        capacity.Options: {"gamma": 15.0, "capacity": 25.0, "until": 1.0},
-        factor.Options: {"gamma": 1000.0, "width": 1000, "depth": 5, "leaky": 0.2},
+        lambda: capacity.Options(20.0): {"rate": 20.0, "fraction": 0.5, "gamma": 15.0, "until": 1.0},
+        factor.Options: {
+            "gamma": 10.0,
+            "width": 1000,
+            "depth": 5,
+            "leaky": 0.2,
+            "learning_rate": 1e-4,
+            "betas": (0.5, 0.9),
+        },
         info.Options: {"alpha": 0.0, "strength": 1000.0},
         consistency.Options: {
             "base": {"name": "elbo"},
-            "strength": 1e-3,
+            "strength": 0.1,
             "augmented": 1.0,
             "transform": "affine-small",
             "flip": "none",
+            "colour": "none",
         },
     }
     for options, expected in defaults.items():

@@ -8,7 +8,7 @@ from vaebench.core.data import Space
 from vaebench.core.model import Latents
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.models.adapters._vector import Prior, VectorModel
-from vaebench.models.networks.flat import NETWORKS, Activation
+from vaebench.models.networks.flat import NETWORKS, Activation, Network
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Options:
         "gaussian",
         "fixed-gaussian",
     ]
-    network: Literal["mlp", "conv"] = "mlp"
+    network: Network = "mlp"
     prior: Prior = "normal"
     activation: Activation = "relu"
 

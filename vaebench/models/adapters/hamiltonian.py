@@ -16,14 +16,15 @@ from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.functional.gaussian import log_density
-from vaebench.models.networks.flat import NETWORKS, Activation
+from vaebench.models.networks.flat import NETWORKS, Activation, Network
 
 
 @dataclass(frozen=True)
 class Options:
     """`hidden`, `likelihood`, `network` and `activation` are the flat family's; a smooth activation suits leapfrog.
 
-    `steps` is K. Step sizes start at `init_step` and never reach `max_step`, both in units of z. `tempering` "none"
+    `steps` is K. Step sizes start at `init_step` and never reach `max_step`, both in units of z; `step_sizes` "shared"
+    is one for each latent dimension, "each" one for each leapfrog step and dimension. `tempering` "none"
     keeps temperature 1; "fixed" cools by the quadratic schedule from a learnt T_0; "free" learns every alpha_k.
     `init_temperature` is where T_0 starts (unused by "none").
     """
@@ -31,11 +32,12 @@ class Options:
     latent: int
     hidden: tuple[int, ...]
     likelihood: Literal["bernoulli", "categorical", "discretised-logistic", "discretised-logistic-mixture", "gaussian"]
-    network: Literal["mlp", "conv"] = "mlp"
+    network: Network = "mlp"
     activation: Activation = "silu"
     steps: int = 5
     max_step: float = 0.5
     init_step: float = 0.2
+    step_sizes: Literal["shared", "each"] = "shared"
     tempering: Literal["none", "fixed", "free"] = "fixed"
     init_temperature: float = 1.5
 
@@ -43,6 +45,8 @@ class Options:
         if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
         within(self, steps=(0, 1000))
+        if self.steps == 0 and self.step_sizes == "each":
+            raise ValueError("steps = 0 leaves no step to size; use step_sizes = 'shared'")
         if not 0 < self.init_step < self.max_step < math.inf:
             raise ValueError(f"init_step = {self.init_step} should lie between 0 and max_step = {self.max_step}")
         if not 1 < self.init_temperature < math.inf:
@@ -56,7 +60,7 @@ def _logit(probability: float) -> float:
 
 
 class Leapfrog(nn.Module):
-    """The learnt parts of K leapfrog steps: eps = max_step sigmoid(`step`) (L,), and what the cooling needs.
+    """The learnt parts of K leapfrog steps: eps = max_step sigmoid(`step`) (L,) or (K, L), and what the cooling needs.
 
     "fixed": T_0 = 1 / sigmoid(`temperature`), a scalar. "free": alpha_k = sigmoid(`alpha`), (K,). Both are absent
     otherwise, and all are where K = 0.
@@ -70,7 +74,8 @@ class Leapfrog(nn.Module):
         self.step = self.temperature = self.alpha = None
         if options.steps:
             start = _logit(options.init_step / options.max_step)
-            self.step = nn.Parameter(torch.full((options.latent,), start))
+            shape = (options.latent,) if options.step_sizes == "shared" else (options.steps, options.latent)
+            self.step = nn.Parameter(torch.full(shape, start))
         if options.tempering == "fixed":
             self.temperature = nn.Parameter(torch.tensor(_logit(1 / options.init_temperature)))
         if options.tempering == "free":
@@ -79,7 +84,7 @@ class Leapfrog(nn.Module):
 
     @property
     def step_size(self) -> Tensor:
-        """eps in (0, max_step), (L,), in units of z; zeros where there are no steps."""
+        """eps in (0, max_step), (L,) or (K, L), in units of z; zeros where there are no steps."""
         return self.origin if self.step is None else self.options.max_step * self.step.sigmoid()
 
     @property

@@ -41,7 +41,7 @@ class LikelihoodRegret(FactoredModel):
 
     def __init__(self, space: Space, options: Options) -> None:
         super().__init__(space)
-        if len(space.shape) != 3 or space.shape[1:] != (SIDE, SIDE) or space.levels != LEVELS:
+        if not space.is_image or space.shape[1:] != (SIDE, SIDE) or space.levels != LEVELS:
             raise ValueError(
                 f"these nets need {LEVELS}-level images of shape (colours, {SIDE}, {SIDE}), not examples of shape "
                 f"{space.shape} with levels = {space.levels}; use a dataset of images resized to {SIDE}x{SIDE}"

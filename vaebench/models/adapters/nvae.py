@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaebench.core.arithmetic import reduced
+from vaebench.core.arithmetic import reduced, remembered
 from vaebench.core.data import Space
 from vaebench.core.model import Draws, HierarchicalModel, Latents
 from vaebench.core.tables import within
@@ -70,7 +70,7 @@ class NVAE(HierarchicalModel):
     def __init__(self, space: Space, options: Options) -> None:
         super().__init__(space)
         self.options = options
-        if len(space.shape) != 3 or space.shape[1] != space.shape[2]:
+        if not space.is_image or space.shape[1] != space.shape[2]:
             raise ValueError(f"NVAE needs square images, not examples of shape {space.shape}")
         outputs = LIKELIHOODS[options.likelihood].channels(space.shape, space.levels)
         self.centre = Centre(space.levels)
@@ -85,6 +85,9 @@ class NVAE(HierarchicalModel):
         return self.network if self.training else self._evaluation.network(self.network, half)
 
     def _features(self, network: Network, x: Tensor) -> tuple[Tensor, ...]:
+        return remembered(network, x, partial(self._encoded, network))
+
+    def _encoded(self, network: Network, x: Tensor) -> tuple[Tensor, ...]:
         self.space.check(x)
         padded = F.pad(x, [self.options.padding] * 4) if self.options.padding else x
         return network.features(self.centre(padded))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from vaebench.core.data import Space
 from vaebench.functional.relu import relu_linear
 
-Activation = Literal["relu", "tanh", "silu"]
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+Activation = Literal["relu", "tanh", "silu", "softplus"]
+Network = Literal["mlp", "conv", "conv5"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "softplus": nn.Softplus}
 
 
 class Centre(nn.Module):
@@ -80,20 +81,45 @@ def conv(
     Each convolution halves height and width, so both must be divisible by 2**(len(hidden) - 1): two fit 28x28 and
     8x8, three 32x32, four 64x64. ValueError otherwise.
     """
-    *widths, dense = hidden
-    scale = 2 ** len(widths)
-    if len(space.shape) != 3 or not widths or any(side % scale for side in space.shape[1:]):
-        raise ValueError(f"{len(widths)} stride-2 convolutions need images with sides divisible by {scale}, "
+    scale = 2 ** (len(hidden) - 1)
+    if not space.is_image or scale < 2 or any(side % scale for side in space.shape[1:]):
+        raise ValueError(f"{len(hidden) - 1} stride-2 convolutions need images with sides divisible by {scale}, "
                          f"not examples of shape {space.shape}; change hidden or use network = 'mlp'")  # fmt: skip
-    act = _ACTIVATIONS[activation]
-    inner = (widths[-1], space.shape[1] // scale, space.shape[2] // scale)
+    return _halvings(space, channels, latent, hidden, activation, 4)
+
+
+def conv5(
+    space: Space, channels: int, latent: int, hidden: tuple[int, ...], activation: Activation
+) -> tuple[nn.Sequential, Decoder]:
+    """As `conv`, with 5x5 convolutions, for images of any size: an odd side is halved upwards (28, 14, 7, 4).
+
+    HVAE's network on MNIST is hidden = (16, 32, 32, 450) with softplus. ValueError where the examples are not images.
+    Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328).
+    """
+    if not space.is_image or len(hidden) < 2:
+        raise ValueError(f"stride-2 convolutions of widths {list(hidden[:-1])} need images, not examples of shape "
+                         f"{space.shape}; change hidden or use network = 'mlp'")  # fmt: skip
+    return _halvings(space, channels, latent, hidden, activation, 5)
+
+
+def _halvings(
+    space: Space, channels: int, latent: int, hidden: tuple[int, ...], activation: Activation, kernel: int
+) -> tuple[nn.Sequential, Decoder]:
+    """Convolutions of stride 2 that halve both sides, upwards, and transposed ones that undo them."""
+    *widths, dense = hidden
+    act, padding = _ACTIVATIONS[activation], (kernel - 1) // 2
+    sides = [space.shape[1:]]
+    for _ in widths:
+        sides.append(tuple((side + 1) // 2 for side in sides[-1]))
+    inner = (widths[-1], *sides[-1])
     down: list[nn.Module] = []
     for a, b in zip((space.shape[0], *widths), widths, strict=False):
-        down += [nn.Conv2d(a, b, 4, 2, 1), act()]
+        down += [nn.Conv2d(a, b, kernel, 2, padding), act()]
     up: list[nn.Module] = []
     reverse = widths[::-1]
-    for a, b in zip(reverse, (*reverse[1:], channels), strict=True):
-        up += [act(), nn.ConvTranspose2d(a, b, 4, 2, 1)]
+    for a, b, small, large in zip(reverse, (*reverse[1:], channels), sides[::-1], sides[-2::-1], strict=False):
+        short = [x - (2 * (y - 1) - 2 * padding + kernel) for x, y in zip(large, small, strict=True)]
+        up += [act(), nn.ConvTranspose2d(a, b, kernel, 2, padding, (short[0], short[1]))]
     size = math.prod(inner)
     encoder = nn.Sequential(
         Centre(space.levels), *down, nn.Flatten(), nn.Linear(size, dense), act(), nn.Linear(dense, 2 * latent)
@@ -102,4 +128,4 @@ def conv(
     return encoder, decoder
 
 
-NETWORKS = {"mlp": mlp, "conv": conv}
+NETWORKS = {"mlp": mlp, "conv": conv, "conv5": conv5}

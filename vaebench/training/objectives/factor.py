@@ -1,7 +1,8 @@
 """Negative ELBO with total correlation estimated by a discriminator (FactorVAE)."""
 
+import math
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +10,33 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from vaebench.core.model import LatentVariableModel
-from vaebench.core.objective import Loss, Objective, vector
+from vaebench.core.objective import Adam, Loss, Objective, vector
 from vaebench.core.tables import COUNT, within
 from vaebench.distributions import noise
 
 
 @dataclass(frozen=True)
 class Options:
-    """`gamma` weighs the total correlation; `depth` hidden layers of `width` units with slope `leaky` below zero."""
+    """`gamma` weighs the total correlation; `depth` hidden layers of `width` units with slope `leaky` below zero.
 
-    gamma: float = 1000.0
+    `learning_rate` and `betas` are of the discriminator's Adam.
+    """
+
+    gamma: float = 10.0
     width: int = 1000
     depth: int = 5
     leaky: float = 0.2
+    learning_rate: float = 1e-4
+    betas: tuple[float, ...] = (0.5, 0.9)
 
     def __post_init__(self) -> None:
         within(self, width=(1, COUNT), depth=(1, 100))
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma = {self.gamma} should be at least 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate = {self.learning_rate} should be positive")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {list(self.betas)} should be two numbers in [0, 1)")
 
 
 def permuted(z: Tensor, uniform: Tensor) -> Tensor:
@@ -38,16 +50,18 @@ class Factor(Objective):
 
     D(z), a multilayer perceptron, is the probability that z is a draw of q(z) and not of prod_l q(z_l). Its loss is
     -(1/2) E[log D(z)] - (1/2) E[log(1 - D(z'))], z from the batch's first half, z' permuted draws from its second.
-    Both losses are one total for one optimiser: the model's sees D's parameters detached, D's sees z detached, so that
-    the gradients are those of two optimisers of one learning rate (unless clip_norm, which takes one norm of all, is
-    set). R, KL and the total correlation are means over the whole batch. In evaluation mode D's loss is not in the
-    total; where gamma is large, D's error still is most of it, and the last epoch (validation = 0) a better choice than
-    the best. Source: Kim & Mnih 2018, equation 3 and algorithm 2.
+    Both losses are one total: the model's sees D's parameters detached, D's sees z detached, and D has an Adam of its
+    own, so that steps are those of two optimisers. R, KL and the total correlation are means over the whole batch. In
+    evaluation mode D's loss is not in the total. Gamma is in nats of a likelihood summed over the data's dimensions.
+    Source: Kim & Mnih 2018, equation 3, algorithm 2 and appendix A.
     """
+
+    version: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+        self.adam = Adam(options.learning_rate, (options.betas[0], options.betas[1]))
         self.discriminator = nn.Sequential()
 
     def prepare(self, model: LatentVariableModel, examples: int) -> None:

@@ -28,14 +28,29 @@ class TotalCorrelation(Objective):
 
     I = log q(z|x) - log q(z), TC = log q(z) - log prod_l q(z_l), each at one draw z per example, with q(z) the
     aggregate posterior estimated from the batch. With a factorised prior the last part is the dimension-wise KL; any
-    other enters by its exact log p(z). The parts sum to the rate, whatever the estimate of q(z). Weighted sampling
-    shifts the parts by multiples of log N, which have no gradient. UserError unless q(z|x) is a diagonal Gaussian.
+    other enters by its exact log p(z), and the part is KL(q(z) || p(z)) - TC(z): gamma is then 1, since a larger one
+    would reward total correlation (UserError from `prepare`). The parts sum to the rate, whatever the estimate of q(z).
+    Weighted sampling shifts the parts by multiples of log N, which have no gradient. UserError unless q(z|x) is a
+    diagonal Gaussian.
     Source: Chen et al. 2018, equations 2 and 4; for a decoupled prior Bhalodia et al. 2020.
     """
 
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+
+    def prepare(self, model: LatentVariableModel, examples: int) -> None:
+        super().prepare(model, examples)
+        if self.options.gamma == 1:
+            return
+        prior = model.prior(1)
+        try:
+            prior.moments()
+        except UnavailableError as error:
+            raise UserError(
+                f"objective 'total-correlation' with gamma = {self.options.gamma} rewards total correlation where the "
+                f"prior does not factorise, as this model's {prior.kind}; use gamma = 1"
+            ) from error
 
     def forward(self, model: LatentVariableModel, x: Tensor, progress: float) -> Loss:
         o, posterior = self.options, model.posterior(x)
