@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vaebench.boards.rows import Row
-from vaebench.core.errors import DataError
+from vaebench.boards.store import opened
+from vaebench.core.errors import DataError, foreign
 
 ABOUT = (
     "model", "weights_sha256", "dataset", "data_fingerprint", "split", "metric", "metric_version", "parameters", "seed",
     "dtype",
 )  # fmt: skip
 """The fields of a row that the file repeats: where one differs, the file is of another run."""
+MOST_VALUES = 10**6  # of a column; bytes are bounded as those of rows
 ROUNDING = 1e-6  # of a mean of float32 values, relative
 
 
@@ -80,16 +82,15 @@ def read(root: Path, row: Row) -> NDArray[np.float64]:
     """
     file = path(root, row)
     again = f"vaebench run --dataset {row.dataset} --metric {row.metric} --seed {row.seed} with these parameters again"
-    try:
-        with pq.ParquetFile(io.BytesIO(file.read_bytes()), page_checksum_verification=True) as parquet:
-            said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
-            kept = {c: np.asarray(column, dtype=np.float64) for c, column in parquet.read().to_pydict().items()}
-    except FileNotFoundError as error:
+    if not file.exists():
         what = f"{row.model} on {row.dataset}, {row.metric}, seed {row.seed}, parameters {row.parameters}"
-        raise DataError(f"no per-example values are kept of {what}; do {again}") from error
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot read {file}: {text}; restore it, or do {again}") from error
+        raise DataError(f"no per-example values are kept of {what}; do {again}")
+    with (
+        foreign(lambda why: DataError(f"cannot read {file}: {why}; restore it, or do {again}")),
+        opened(file, MOST_VALUES) as parquet,
+    ):
+        said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
+        kept = {c: np.asarray(column, dtype=np.float64) for c, column in parquet.read().to_pydict().items()}
     for field in ABOUT:
         if (found := said.get(field)) != (wanted := str(getattr(row, field))):
             raise DataError(f"{file} is stale: its {field} is {found}, the row's {wanted}; do {again}")

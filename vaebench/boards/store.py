@@ -147,19 +147,19 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[pq.ParquetFile]:
+def opened(path: Path, most: int = MOST_ROWS) -> Iterator[pq.ParquetFile]:
     """A Parquet file that is small by its size and its footer, before any row is read; ValueError for a larger one.
 
     Few bytes can be many: a long text that all rows share is kept once. Nothing of a column is asked of the footer,
     since a damaged one can then end the process.
     """
-    if (size := path.stat().st_size) > MOST_BYTES:
+    if (size := files.check_plain(path)) > MOST_BYTES:
         raise ValueError(f"it is of {size} bytes, more than {MOST_BYTES}")
     with pq.ParquetFile(io.BytesIO(path.read_bytes()), page_checksum_verification=True) as parquet:
         groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
         count = max(parquet.metadata.num_rows, sum(group.num_rows for group in groups))
-        if count > MOST_ROWS:
-            raise ValueError(f"it holds {count} rows, more than {MOST_ROWS}")
+        if count > most:
+            raise ValueError(f"it holds {count} rows, more than {most}")
         if (size := sum(group.total_byte_size for group in groups)) > MOST_BYTES:
             raise ValueError(f"it holds {size} bytes, more than {MOST_BYTES}")
         yield parquet
