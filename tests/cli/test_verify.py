@@ -13,6 +13,7 @@ from click.testing import Result
 from vaebench.boards import per_example as values
 from vaebench.boards import store as board
 from vaebench.boards.rows import Row
+from vaebench.core import files
 from vaebench.evaluation.journal import Journal
 from vaebench.functional import intervals
 
@@ -174,6 +175,7 @@ def test_what_cannot_be_verified_is_refused_in_one_line(
     refused(2, ("verify", "vea", "digits", "--leaderboards", measured), "unknown model 'vea'", "'vae'")
     refused(2, (*VERIFY, measured, "--metric", "likelihod"), "unknown metric 'likelihod'")
     refused(2, (*VERIFY, measured, "--seed", 0), "rows of seed 0 only; give another --seed")
+    (tmp_path / "none").mkdir()
     refused(
         2, (*VERIFY, tmp_path / "none"), "holds no measured rows of digits; vaebench run --model vae", "--leaderboards"
     )
@@ -194,6 +196,24 @@ def test_what_cannot_be_verified_is_refused_in_one_line(
         refused(2, (*VERIFY, measured), says)
         refused(2, (*REPRODUCE, measured), says)
         path.write_bytes(before)
+
+
+def test_without_a_board_of_one_s_own_the_shipped_one_is_read(
+    measured: Path, vaebench: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `board` does; what is judged is written to one's own, and the shipped one stays as it is."""
+    monkeypatch.setattr(files, "shipped_boards", lambda: measured)
+    own, before = tmp_path / "own", {path: path.read_bytes() for path in measured.rglob("*") if path.is_file()}
+    told = f"there is no folder {own}: this is the board that vaebench ships"
+    for command in ((*REPRODUCE, own), (*VERIFY, own, "--dry-run")):
+        result = vaebench(*command)
+        assert result.exit_code == 0, result.output
+        assert told in result.stderr
+        assert not own.exists()
+    assert vaebench(*VERIFY, own).exit_code == 0
+    assert {row.verified for row in board.read(own, "digits")} == {"verified"}
+    assert {row.seed for row in board.read(own, "digits")} == {0, 1000}
+    assert {path: path.read_bytes() for path in measured.rglob("*") if path.is_file()} == before
 
 
 # --- reproduce ----------------------------------------------------------------------------------------------------

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaebench.cli.common import as_json_option, boards_option, complete, metric_option, options
-from vaebench.core import files
+from vaebench.cli.common import (
+    as_json_option,
+    board_folder,
+    boards_option,
+    complete,
+    metric_option,
+    options,
+    tell_board,
+)
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError, unknown
 
@@ -29,23 +36,13 @@ def board_rows(leaderboards: Path, dataset: str, published: bool = False) -> "tu
     from vaebench.boards import published as others
     from vaebench.boards import store as boards
 
-    root = _root(leaderboards)
+    root = board_folder(leaderboards)
     rows = boards.read(root, dataset) + (others.rows(dataset) if published else [])
     if not rows:
         known = ", ".join(sorted({*boards.datasets(root), *(others.datasets() if published else ())})) or "none"
         raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
-    _tell(leaderboards, root)
+    tell_board(leaderboards, root)
     return root, rows
-
-
-def _root(leaderboards: Path) -> Path:
-    shipped = files.shipped_boards()
-    return leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
-
-
-def _tell(leaderboards: Path, root: Path) -> None:
-    if root != leaderboards:
-        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
 
 
 dataset_argument = click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets")))
@@ -223,10 +220,10 @@ def html(out: Path, leaderboards: Path, as_json: bool) -> None:
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
 
-    root = _root(leaderboards)
+    root = board_folder(leaderboards)
     with progress.Bar() as bar:
         pages = site.write(root, out, bar.report)
-    _tell(leaderboards, root)
+    tell_board(leaderboards, root)
     if as_json:
         terminal.print_json({"index": str(out / "index.html"), "pages": pages})
     else:

@@ -129,6 +129,18 @@ def _check_known(kind: str, texts: Sequence[str], names: Collection[str]) -> Non
             raise unknown(kind, text, names)
 
 
+def board_folder(leaderboards: Path) -> Path:
+    """The folder to read a board from: `leaderboards`, or where there is none the one that vaebench ships."""
+    shipped = files.shipped_boards()
+    return leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
+
+
+def tell_board(leaderboards: Path, root: Path) -> None:
+    """Say on stderr that `root` is not the folder that was asked for."""
+    if root != leaderboards:
+        click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
+
+
 def executor_of(workers: int | None, cluster: str | None) -> "AbstractContextManager[Executor | None]":
     """What --workers or --cluster ask for; None is this process."""
     if workers is not None and cluster is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vaebench.cli.common import (
+    SEED,
     as_json_option,
     data_option,
     dataset_option,
@@ -22,7 +23,7 @@ from vaebench.core.registry import load_dataset
 @options(model_option, dataset_option)
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for weights, card and log.")
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the card's.")
+@click.option("--seed", type=SEED, help="Instead of the card's.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the card's.")
 @click.option("--trajectory", type=click.IntRange(min=1), metavar="N",
               help="Keep N checkpoints, evenly spaced, in a folder beside the weights.")  # fmt: skip

@@ -10,6 +10,7 @@ from vaebench.cli.board import class_option
 from vaebench.cli.common import (
     SEED,
     as_json_option,
+    board_folder,
     boards_option,
     complete,
     data_option,
@@ -18,6 +19,7 @@ from vaebench.cli.common import (
     max_draws_option,
     metric_option,
     options,
+    tell_board,
     weights_option,
 )
 from vaebench.core import files
@@ -89,22 +91,26 @@ def verify(
     where per-example values are kept (the sharper test), else of both standard errors combined, corrected for the
     number of columns by Holm's method. Exact columns must be equal but for rounding; estimates without a standard error
     are held to --tolerance. What would be refuted by standard errors or tolerance is first evaluated with --confirm
-    more seeds, whose spread then decides. The re-evaluation stays on the board as rows of its seed. Exit code 1 where a
-    row is not verified.
+    more seeds, whose spread then decides. Without a board of your own, the rows are those that vaebench ships, and
+    what is judged is written to one of your own. The re-evaluation stays on the board as rows of its seed. Exit code 1
+    where a row is not verified.
     """
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
     from vaebench.evaluation import remeasure
 
-    rows = [row for row in remeasure.stored_rows(leaderboards, model, dataset, metrics) if row.seed != seed]
+    root = board_folder(leaderboards)
+    rows = [row for row in remeasure.stored_rows(root, model, dataset, metrics) if row.seed != seed]
     if not rows:
         raise UserError(f"{model} on {dataset} has rows of seed {seed} only; give another --seed")
-    files.check_writable(leaderboards / dataset)
+    if not dry_run:
+        files.check_writable(leaderboards / dataset)
+    tell_board(leaderboards, root)
     entry = _entry(rows, card, weights, data)
     settings = _settings(device, seed, max_draws, data, journal=True)
     with progress.Bar(ctx.find_root().params["debug"]) as bar:
         judged, again = remeasure.verify(
-            entry, rows, leaderboards, settings, level=level, tolerance=tolerance, confirm=confirm, progress=bar
+            entry, rows, root, settings, level=level, tolerance=tolerance, confirm=confirm, progress=bar
         )
     if not dry_run:
         remeasure.record(leaderboards, judged, again)
@@ -142,7 +148,9 @@ def reproduce(
     from vaebench.cli import tables as terminal
     from vaebench.evaluation import remeasure
 
-    rows = remeasure.stored_rows(leaderboards, model, dataset, metrics)
+    root = board_folder(leaderboards)
+    rows = remeasure.stored_rows(root, model, dataset, metrics)
+    tell_board(leaderboards, root)
     for text in protocol:
         rows = selection.of_class(dataset, rows, text)
     if seed is not None and not (rows := [row for row in rows if row.seed == seed]):
