@@ -196,8 +196,9 @@ class Direct:
         self.kept: dict[str, bytes] = {}
 
     def map(
-        self, function: Callable[[Batch, int], Mapping[str, Tensor]], split: Split, *, repeats: int = 1, batch: int = 1
-    ) -> dict[str, Tensor]:
+        self, function: Callable[[Batch, int], Mapping[str, Tensor]], split: Split, *, batch: int = 1,
+        stream: str | None = None,
+    ) -> dict[str, Tensor]:  # fmt: skip
         with torch.no_grad():
             return dict(function(split.take(torch.arange(len(split))), 0))
 
