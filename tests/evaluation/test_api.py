@@ -1,5 +1,6 @@
 """The public face: one call, values by column, tables; errors of the package's own kind, in the verbs' words."""
 
+import dataclasses
 import doctest
 import subprocess
 import sys
@@ -81,6 +82,9 @@ def test_the_verb_and_the_call_are_one(vaebench: Invoke, boards: Path, results: 
 def test_values_print_as_a_board_does() -> None:
     assert str(Value(89.7312, 0.2489, 89.2, 90.2, 10_000, "nats")) == "89.73 ± 0.25"
     assert repr(Value(89.7312, 0.2489, 89.2, 90.2, 10_000, "nats")) == "89.73 ± 0.25 nats"
+    marked = Value(89.7312, 0.2489, 89.2, 90.2, 10_000, "nats", ("bound loose", "collapsed"))
+    assert str(marked) == "89.73 ± 0.25 (bound loose, collapsed)"
+    assert repr(marked) == "89.73 ± 0.25 nats (bound loose, collapsed)"
     assert f"{float(Value(0.5, None, 0.5, 0.5, None, '')):.1f}" == "0.5"
 
 
@@ -98,11 +102,22 @@ def test_results_are_a_mapping_by_column(results: Results) -> None:
     assert isinstance(error.value, KeyError)
 
 
+def test_columns_of_one_name_are_told_apart_by_their_facets(results: Results) -> None:
+    nll = next(row for row in results.rows if row.column == "nll")
+    facets = [f'{{"set": "{name}"}}' for name in ("mnist", "notmnist")]
+    rows = [dataclasses.replace(nll, column="auroc", facet=facet) for facet in facets]
+    found = Results(rows)
+    assert list(found) == ["auroc (set mnist)", "auroc (set notmnist)"]
+    assert "auroc" not in found
+    with pytest.raises(NoValueError, match=r"several of 'auroc'; give one of 'auroc \(set mnist\)', 'auroc"):
+        found["auroc"]
+
+
 def test_what_was_skipped_says_why(plant: Callable[..., None]) -> None:
     plant("picky", unsupported="return 'it is <b>small</b>'")
     found = vaebench.evaluate("vae", "two-moons", ["likelihood", "picky"], "quick")
     assert "one" not in found
-    with pytest.raises(NoValueError, match="one of vae on two-moons: skipped: it is <b>small</b>"):
+    with pytest.raises(NoValueError, match=r"unknown column .one.*; picky: skipped: it is <b>small</b>"):
         found["one"]
     shown = found._repr_html_()
     assert "skipped: it is &lt;b&gt;small&lt;/b&gt;" in shown

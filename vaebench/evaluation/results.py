@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from vaebench.boards import frame, ranking, store
+from vaebench.boards import frame, marks, ranking, store
 from vaebench.boards.classes import title
 from vaebench.boards.rows import Row
 from vaebench.boards.text import cell, number
@@ -29,9 +29,10 @@ class NoValueError(UserError, KeyError):
 @final
 @dataclass(frozen=True)
 class Value:
-    """A measured value: prints as "89.73 ± 0.25".
+    """A measured value: prints as "89.73 ± 0.25", and with its marks as "89.73 ± 0.25 (bound loose)".
 
-    `low` and `high` are the ends of its 95% interval: the value itself where it has no standard error.
+    `low` and `high` are the ends of its 95% interval: the value itself where it has no standard error. `marks` are
+    words on how far to trust it.
     """
 
     value: float
@@ -40,12 +41,16 @@ class Value:
     high: float
     n: int | None
     unit: str
+    marks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return number(self.value, self.stderr)
+        return number(self.value, self.stderr) + self._told()
 
     def __repr__(self) -> str:
-        return f"{self} {self.unit}".rstrip()
+        return f"{number(self.value, self.stderr)} {self.unit}".rstrip() + self._told()
+
+    def _told(self) -> str:
+        return f" ({', '.join(self.marks)})" if self.marks else ""
 
     def __float__(self) -> float:
         return self.value
@@ -59,9 +64,9 @@ class Results(Mapping[str, Value]):
     """
 
     def __init__(self, rows: Sequence[Row], kept: Kept | None = None) -> None:
-        self.rows = tuple(rows)
+        self.rows = tuple(marks.together(rows))
         self._kept = {} if kept is None else dict(kept)
-        self._values = {title(row): _value(row) for row in rows if row.status == "ok"}
+        self._values = {title(row): _value(row) for row in self.rows if row.status == "ok"}
 
     def __getitem__(self, column: str) -> Value:
         """The value of a column. NoValueError, which is a UserError and a KeyError, says why there is none."""
@@ -70,6 +75,8 @@ class Results(Mapping[str, Value]):
         for row in self.rows:
             if title(row) == column:
                 raise NoValueError(f"{column} of {row.model} on {row.dataset}: {row.status}: {row.reason}")
+        if several := [title(row) for row in self.rows if row.column == column]:
+            raise NoValueError(f"there are several of {column!r}; give one of {', '.join(map(repr, several))}")
         told = [f"; {row.metric}: {row.status}: {row.reason}" for row in self.rows if not row.column]
         raise NoValueError(f"{unknown('column', column, self._values)}{''.join(told)}")
 
@@ -128,7 +135,7 @@ _HEADINGS = ("metric", "column", "value ± standard error", "unit", "better", "n
 
 def _value(row: Row) -> Value:
     assert row.value is not None
-    return Value(row.value, row.stderr, *ranking.interval(row), row.n, row.unit)
+    return Value(row.value, row.stderr, *ranking.interval(row), row.n, row.unit, row.marks)
 
 
 def write(leaderboards: Path, rows: Sequence[Row], kept: Kept) -> None:
