@@ -125,8 +125,8 @@ def comparer(read: Callable[[Row], NDArray[np.float64]]) -> Callable[[Row, Row],
 
 
 def _same_noise(a: Row, b: Row) -> bool:
-    """Whether both saw the same data: dynamic binarisation draws anew for a seed."""
-    return a.seed == b.seed or protocol(a).get("binarisation") != "dynamic"
+    """Whether both saw the same data: what is not read as it is stored is drawn anew for a seed."""
+    return a.seed == b.seed or protocol(a).get("binarisation") in (None, "none")
 
 
 def record(a: Row, b: Row, found: Paired) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class Measurement(NamedTuple):
 class Given(NamedTuple):
     """What a value may depend on beside its metric's parameters: the data's space, and the family of p(x|z).
 
-    `proper` says whether the masses of that family sum to 1, or its density integrates to 1.
+    `binarisation` is "dynamic" where pixels are drawn anew for a reading, "none" where what is stored is read, and else
+    says how it is read. `proper` says whether the masses of that family sum to 1, or its density integrates to 1.
     """
 
     levels: int | None

@@ -17,7 +17,7 @@ import torch
 from vaebench import __version__
 from vaebench.boards.rows import Row
 from vaebench.core.arithmetic import arithmetic
-from vaebench.core.data import Dataset
+from vaebench.core.data import Binarised, Dataset
 from vaebench.core.errors import contained
 from vaebench.core.metric import Column, Given, Measurement, Metric, Resources, UnavailableError
 from vaebench.core.model import LatentVariableModel
@@ -40,11 +40,12 @@ NOTHING = Column("", "", "none", "estimate")
 def _comparability(model: LatentVariableModel, dataset: Dataset, metric: Metric) -> str:
     """What must be equal for two rows to be ranked together, as sorted JSON."""
     space, likelihood = dataset.space, probe(model)
-    dynamic = any(split.binarised for split in dataset.splits.values())
+    reading = next((split.reading for split in dataset.splits.values() if split.reading is not None), None)
+    dynamic = isinstance(reading, Binarised)
     given = Given(
         levels=space.levels,
         measure=space.measure,
-        binarisation="dynamic" if dynamic else "none",
+        binarisation="dynamic" if dynamic else "none" if reading is None else repr(reading),
         likelihood=likelihood.family,
         proper=likelihood.proper,
     )

@@ -12,7 +12,7 @@ from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.functional.clouds import chamfer_matrix, set_match
-from vaebench.functional.statistics import mean_stderr, wilson_stderr
+from vaebench.functional.statistics import wilson_stderr
 from vaebench.metrics.shared.passes import PriorSample, candidates, varied
 
 ROW = 10  # clouds whose distances to all others are a part of a pass
@@ -37,6 +37,7 @@ class CloudSamples(Metric):
     temperature: float = 1.0
 
     version: ClassVar[int] = 1
+    given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
         Column("one_nna", "fraction", "none", "estimate"),
         Column("cov", "fraction", "higher", "estimate"),
@@ -62,9 +63,9 @@ class CloudSamples(Metric):
         within = _distances("real", real, real, run), _distances("drawn", drawn, drawn, run)
         cross = _distances("cross", real, drawn, run)
         found = set_match(within[0], cross, within[1])
-        yield Measurement("one_nna", found.one_nna, wilson_stderr(found.one_nna, 2 * count), 2 * count)
-        yield Measurement("cov", found.coverage, wilson_stderr(found.coverage, count), count)
-        yield Measurement("mmd", *mean_stderr(cross.amin(1)), count)
+        yield Measurement.proportion("one_nna", found.one_nna, wilson_stderr(found.one_nna, 2 * count), 2 * count)
+        yield Measurement.proportion("cov", found.coverage, wilson_stderr(found.coverage, count), count)
+        yield Measurement.mean("mmd", cross.amin(1))
 
 
 Which = Literal["real", "drawn", "cross"]

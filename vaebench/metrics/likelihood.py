@@ -72,7 +72,7 @@ class Likelihood(Metric):
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
 
     def depends(self, given: Given) -> Mapping[str, Any]:
-        once = given.binarisation != "dynamic"  # then `repeats` is not used
+        once = given.binarisation == "none"  # then `repeats` is not used
         return {name: value for name, value in super().depends(given).items() if not (once and name == "repeats")}
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
