@@ -27,7 +27,8 @@ from vaebench.distributions.noise import keyed
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation.entry import of_model
 from vaebench.functional.statistics import mean_stderr
-from vaebench.metrics.likelihood import Likelihood, score
+from vaebench.metrics.likelihood import Likelihood
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.card import Card, Recipe
 from vaebench.models.loading import build_model, load_weights
 from vaebench.training.loop import train

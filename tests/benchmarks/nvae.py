@@ -25,7 +25,7 @@ from vaebench.distributions.gaussian import walk
 from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.evaluation.run import DECODED_FLOATS
 from vaebench.functional.importance import ImportanceWeights
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.adapters.nvae import NVAE, Options
 
 SPACE = Space((3, 32, 32), 256, "pmf")

@@ -28,7 +28,7 @@ from vaebench.functional import intervals
 from vaebench.functional.random import derive
 from vaebench.functional.separation import separation
 from vaebench.metrics import regret
-from vaebench.metrics.regret import SCORES, Regret, nll, regrets, tuned
+from vaebench.metrics.regret import SCORES, Regret, plain, regrets, tuned
 from vaebench.metrics.shared.outliers import MADE, PAIRS, fitted, made
 from vaebench.models.adapters.likelihood_regret import LikelihoodRegret, Options
 from vaebench.models.formats.likelihood_regret import read
@@ -279,7 +279,7 @@ def test_every_column_of_digits_and_every_score_kept(zoo: Zoo, digits: Dataset) 
             area = found[f"auroc_{score}_{name}"]
             assert (area.low, area.high) == intervals.newcombe(area.value, 12, 12)
     with torch.no_grad():
-        other = nll(zoo("iwae"), batch(digits.split("test").x[:12]), 0, 8, 4000)
+        other = plain(batch(digits.split("test").x[:12]), 0, model=zoo("iwae"), own=0, samples=8, rows=4000)["nll"]
     assert float(values["nll_background"][:12].mean()) == pytest.approx(float(other.mean()), abs=2)
 
 

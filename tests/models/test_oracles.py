@@ -20,7 +20,8 @@ from vaebench.functional.gaussian import log_density
 from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics import likelihood
-from vaebench.metrics.likelihood import Likelihood, score
+from vaebench.metrics.likelihood import Likelihood
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.oracles import SIGMA, Oracle, oracles
 
 CPU = torch.device("cpu")

@@ -6,38 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, final
 
-import torch
-from torch import Tensor
-
-from vaebench.core.data import Batch, Dataset
+from vaebench.core.data import Dataset
 from vaebench.core.metric import Column, Given, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.names import BOUND_LOOSE
-from vaebench.distributions.noise import keyed
 from vaebench.functional.convergence import bound_loose
-from vaebench.functional.importance import ImportanceWeights
-
-
-def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, rows: int) -> dict[str, Tensor]:
-    """Per-example bounds of `samples` posterior draws, at most about `rows` of them decoded at once: each (B,)."""
-    weights = ImportanceWeights(samples)
-    distortion = rate = torch.zeros(len(batch.x), dtype=torch.float64, device=batch.x.device)
-    chunk = max(1, rows // len(batch.x))
-    for first in range(0, samples, chunk):
-        with keyed(seed, batch.example, first):
-            draws = model.draw(batch.x, min(chunk, samples - first))
-        weights.add(draws.log_weight)
-        distortion = distortion - draws.log_likelihood.double().sum(0)
-        rate = rate + (draws.log_posterior - draws.log_prior).double().sum(0)
-    bounds = weights.result()
-    return {
-        "elbo": bounds.elbo,
-        "nll": -bounds.log_marginal,
-        "nll_tenth": -bounds.log_marginal_tenth,
-        "ess": bounds.effective_samples,
-        "rate": rate / samples,
-        "distortion": distortion / samples,
-    }
+from vaebench.metrics.shared.bounds import score
 
 
 @final

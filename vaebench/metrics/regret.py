@@ -18,9 +18,9 @@ from vaebench.core.metric import BLOCK, Column, Measurement, Metric, Run, Unavai
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional.complexity import compressed_bits, input_complexity
-from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.random import derive
 from vaebench.functional.separation import separation
+from vaebench.metrics.shared import bounds
 from vaebench.metrics.shared.outliers import PAIRS, outliers
 
 SCORES = ("regret", "likelihood", "complexity", "ratio")
@@ -81,24 +81,9 @@ def tuned(model: LatentVariableModel, batch: Batch, seed: int, metric: "Regret")
     return {name: copies[f"model.{name}"].detach() for name in names}
 
 
-def nll(model: LatentVariableModel, batch: Batch, seed: int, samples: int, rows: int) -> Tensor:
-    """-L_K of each example with K = `samples` draws of q, about `rows` decoded at once: (B,) float64 nats."""
-    chunk, found = max(1, rows // samples), []
-    for first in range(0, len(batch.x), chunk):
-        x, example = batch.x[first : first + chunk], batch.example[first : first + chunk]
-        draw, draws, parts = model.drawer(x), max(1, rows // len(x)), []
-        for start in range(0, samples, draws):
-            with keyed(seed, example, start):
-                parts.append(draw(min(draws, samples - start)).log_weight)
-        weights = ImportanceWeights(samples)
-        weights.add(torch.cat(parts))
-        found.append(-weights.result().log_marginal)
-    return torch.cat(found)
-
-
 def plain(batch: Batch, _: int, *, model: LatentVariableModel, own: int, samples: int, rows: int) -> dict[str, Tensor]:
     """`nll` under the seed `own`."""
-    return {"nll": nll(model, batch, own, samples, rows)}
+    return {"nll": bounds.score(batch, own, model=model, samples=samples, rows=rows)["nll"]}
 
 
 def regrets(
@@ -109,13 +94,14 @@ def regrets(
     The noise is of the seed `own`, which unlike a pass's does not depend on which foreign sets were at hand.
     """
     model = copy.deepcopy(model)  # blocks run side by side, and parameters are exchanged
-    before = nll(model, batch, derive(own, "draws"), metric.samples, rows)
+    nll = partial(plain, model=model, own=derive(own, "draws"), samples=metric.samples, rows=rows)
+    before = nll(batch, 0)["nll"]
     copies, after = tuned(model, batch, derive(own, "steps"), metric), []
     for i in range(len(batch.x)):
         for name, parameter in model.inference_parameters():
             parameter.copy_(copies[name][i])
         one = Batch(batch.x[i : i + 1], None, batch.example[i : i + 1])
-        after.append(nll(model, one, derive(own, "draws"), metric.samples, rows))
+        after.append(nll(one, 0)["nll"])
     return {"before": before, "after": torch.cat(after)}
 
 

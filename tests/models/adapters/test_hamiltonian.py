@@ -22,7 +22,7 @@ from vaebench.distributions.noise import keyed
 from vaebench.functional.bernoulli import log_likelihood
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.statistics import mean_stderr
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.adapters.flat import Flat
 from vaebench.models.adapters.flat import Options as FlatOptions
 from vaebench.models.adapters.hamiltonian import Hamiltonian, Leapfrog, Options

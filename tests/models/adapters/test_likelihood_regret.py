@@ -18,7 +18,7 @@ from vaebench.core import checks
 from vaebench.core.data import Batch, Dataset, Space, Split, fingerprint
 from vaebench.core.errors import UserError
 from vaebench.core.tables import build
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.adapters.likelihood_regret import LikelihoodRegret, Options
 from vaebench.models.card import Card, Recipe
 from vaebench.models.formats.likelihood_regret import read

@@ -19,7 +19,7 @@ from vaebench.core.tables import build
 from vaebench.distributions import noise
 from vaebench.distributions.gaussian import DiagonalGaussian, TopDownGaussian, walk
 from vaebench.distributions.likelihoods import DiscretisedLogisticMixture
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.adapters import nvae
 from vaebench.models.adapters.nvae import NVAE, Options
 from vaebench.models.networks import nvae_evaluation

@@ -13,7 +13,7 @@ from vaebench.distributions.noise import keyed
 from vaebench.evaluation.selftest.answer import Answer, average, equal, rounding, worst
 from vaebench.functional.divergence import kl_gaussian
 from vaebench.functional.importance import ImportanceWeights
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.adapters import flat, nvae
 from vaebench.models.oracles import Oracle, TwoLevelGaussian, oracles
 

@@ -12,7 +12,7 @@ from vaebench.distributions.likelihoods import LIKELIHOODS, DiscretisedLogisticM
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation.selftest.answer import Answer, average, dataset, equal, measured, rounding, worst
 from vaebench.metrics.likelihood import Likelihood as LikelihoodMetric
-from vaebench.metrics.likelihood import score
+from vaebench.metrics.shared.bounds import score
 from vaebench.models.adapters.flat import Flat, Options
 
 FLOOR = -7.0  # the least log-scale of a logistic and of a Gaussian
