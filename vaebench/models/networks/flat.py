@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.core.data import Space
-from vaebench.functional.relu import relu_linear
 
 Activation = Literal["relu", "tanh", "silu", "softplus"]
 Network = Literal["mlp", "conv", "conv5"]
@@ -38,28 +37,13 @@ def layers(widths: tuple[int, ...], activation: Activation) -> list[nn.Module]:
     return layers
 
 
-NARROW = 256  # draws of one example from which looking for units that never switch pays
-
-
 @final
 class Decoder(nn.Sequential):
-    """Layers from z (S, B, L) to (S, B, channels, *shape): the draws of each example side by side.
-
-    Without gradients, a last pair of layers with a ReLU between runs by `relu_linear` where draws are many.
-    """
+    """Layers from z (S, B, L) to (S, B, channels, *shape): the draws of each example side by side."""
 
     def forward(self, z: Tensor) -> Tensor:
-        samples, batch = z.shape[:2]
-        if samples >= NARROW and not torch.is_grad_enabled():
-            match list(self):
-                case [*before, nn.Linear() as first, nn.ReLU(), nn.Linear() as last, nn.Unflatten() as shape]:
-                    for layer in before:
-                        z = layer(z)
-                    pair = (first.weight, first.bias, last.weight, last.bias)
-                    columns = [shape(relu_linear(z[:, b], *pair)) for b in range(batch)]
-                    return columns[0].unsqueeze(1) if batch == 1 else torch.stack(columns, 1)
         raw: Tensor = super().forward(z.flatten(0, 1))  # type: ignore[no-untyped-call]
-        shaped: Tensor = raw.unflatten(0, (samples, batch))
+        shaped: Tensor = raw.unflatten(0, z.shape[:2])
         return shaped
 
 
