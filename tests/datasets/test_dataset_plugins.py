@@ -3,11 +3,14 @@
 import ast
 import importlib
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import vaebench.datasets
 from vaebench.core.data import Source, Split, fingerprint
@@ -34,7 +37,16 @@ def test_every_dataset_of_the_protocol_has_a_file() -> None:
     expected = (
         "celeba64 cifar10 digits emnist_letters fashion_mnist mnist mnist_grey mnist_static notmnist omniglot svhn"
     )
-    rendered = {"digits_contaminated", "mnist_emnist", "fashion_mnist_32", "sprites", "three_dots", "two_moons"}
+    rendered = {
+        "digits_contaminated",
+        "mnist_emnist",
+        "fashion_mnist_32",
+        "sprites",
+        "three_dots",
+        "two_dots",
+        "two_moons",
+    }
+    rendered.add("mnist_small")
     clouds = {"shapes", "furniture", "modelnet40", "shapenet_points"}
     assert set(NAMES) == {*expected.split(), *rendered, *clouds}
 
@@ -119,26 +131,46 @@ def test_two_moons_lie_where_they_should() -> None:
         assert abs(float(radius.std()) - 0.1) < 0.01
 
 
-def test_three_dots_lie_where_their_factors_say() -> None:
-    source = SOURCES["three_dots"]
-    truth = source.ground_truth
+APART = {
+    "three_dots": [[0, 0, 63, 0, 20, 50], [63, 63, 5, 60, 31, 7]],
+    "two_dots": [[0, 0, 31, 20], [31, 31, 2, 5]],
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "side", "radius", "step"), [("three_dots", 64, 5.12, 256), ("two_dots", 32, 5.12, 210)]
+)
+def test_dots_lie_where_their_factors_say(module: str, side: int, radius: float, step: int) -> None:
+    truth = SOURCES[module].ground_truth
     assert truth is not None
-    apart = torch.tensor([[0, 0, 63, 0, 20, 50], [63, 63, 5, 60, 31, 7]])
-    ink = 1 - truth.render(apart).double()[:, 0] / 255  # (2, 64, 64)
-    disc = 3.141592653589793 * (0.08 * 64) ** 2
-    assert ink.sum((1, 2)).tolist() == pytest.approx([3 * disc] * 2, rel=2e-3)
-    for dot in range(3):
-        alone = apart.clone()
-        for other in range(3):
-            alone[:, 2 * other : 2 * other + 2] = apart[:, 2 * dot : 2 * dot + 2]  # three discs at one place: one disc
-        ink = 1 - truth.render(alone).double()[:, 0] / 255
+    apart = torch.tensor(APART[module])
+    dots = apart.shape[1] // 2
+    ink = 1 - truth.render(apart).double()[:, 0] / 255  # (2, side, side)
+    disc = 3.141592653589793 * radius**2
+    assert ink.sum((1, 2)).tolist() == pytest.approx([dots * disc] * 2, rel=2e-3)
+    for dot in range(dots):
+        place = apart[:, 2 * dot : 2 * dot + 2]
+        ink = 1 - truth.render(place.repeat(1, dots)).double()[:, 0] / 255  # all discs at one place: one disc
         assert ink.sum((1, 2)).tolist() == pytest.approx([disc] * 2, rel=2e-3)
-        centre = torch.arange(64) + 0.5
+        centre = torch.arange(side) + 0.5
         x, y = (ink.sum(1) * centre).sum(1) / ink.sum((1, 2)), (ink.sum(2) * centre).sum(1) / ink.sum((1, 2))
-        expected = 64 * (0.08 + 0.84 * apart[:, 2 * dot : 2 * dot + 2] / 63)
+        expected = radius + place * step / 300
         assert torch.stack([x, y], 1).tolist() == [pytest.approx(row, abs=0.01) for row in expected.tolist()]
-    overlapping = truth.render(torch.tensor([[10, 10, 12, 10, 40, 40]]))
-    assert 1 < float((255 - overlapping.double()).sum() / 255 / disc) < 3
+    near = apart[:1].clone()
+    near[:, 2:4] = near[:, :2] + 3
+    assert 1 < float((255 - truth.render(near).double()).sum() / 255 / disc) < dots
+
+
+def test_small_mnist_is_a_part_of_mnist(tmp_path: Path, write_idx: Callable[[Path, NDArray[np.uint8]], None]) -> None:
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 130), ("t10k", 7)):
+        images, labels = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count, np.uint8)
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte", labels)
+    splits, whole = SOURCES["mnist_small"].read(tmp_path, False), SOURCES["mnist"].read(tmp_path, False)
+    for name, index in {"train": [0, 60, 120], "valid": [30, 90], "test": range(7)}.items():
+        assert splits[name].x.equal(whole["test" if name == "test" else "train"].x[list(index)])
+        assert splits[name].reading == whole["train"].reading
 
 
 def test_the_content_is_the_same_in_any_order_and_no_other() -> None:

@@ -113,7 +113,7 @@ def resolve(card: Card) -> Card:
     return dataclasses.replace(card, model=_plain(model), objective=_plain(objective))
 
 
-LATER = {"autocast": None, "flip": "none", "step_sizes": "shared"}
+LATER = {"autocast": None, "flip": "none", "step_sizes": "shared", "init_log_variance": None}
 """Options that older recipes do not have, and the values with which they do what was done before."""
 
 

@@ -108,6 +108,19 @@ def test_seeds_make_networks_and_activations_differ(network: Any, activation: An
     assert not made(0).equal(made(0, "tanh" if activation == "relu" else "relu"))
 
 
+@torch.no_grad()
+def test_a_log_variance_starts_where_it_is_told_to() -> None:
+    space, found = Space((1, 8, 8), 2, "pmf"), []
+    for start in (None, -3.0):
+        torch.manual_seed(0)
+        found.append(Flat(space, Options(2, (8,), "bernoulli", init_log_variance=start)))
+    plain, told = (model.encoder[-1].bias for model in found)
+    assert told[2:].tolist() == [-3.0, -3.0]
+    assert torch.equal(told[:2], plain[:2])
+    assert not torch.equal(told[2:], plain[2:])
+    assert float(found[1].posterior(example(space, 50)).log_variance.mean()) == pytest.approx(-3, abs=0.5)
+
+
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
 def test_the_normal_prior_is_normal(temperature: float) -> None:
     model = Flat(Space((1, 2, 2), 2, "pmf"), Options(3, (4,), "bernoulli"))

@@ -8,13 +8,14 @@ from vaebench.core.data import Space
 from vaebench.core.model import Latents
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.models.adapters._vector import Prior, VectorModel
-from vaebench.models.networks.flat import NETWORKS, Activation, Network
+from vaebench.models.networks.flat import NETWORKS, Activation, Network, start_log_variance
 
 
 @dataclass(frozen=True)
 class Options:
     """`prior` "normal" is N(0, I); "coupling" is dpVAE's six affine couplings over it.
 
+    `init_log_variance` is where the encoder's bias of q's log-variance starts (None: as any other bias).
     `hidden` lists an MLP's widths from the data inwards, or a convolutional net's channels and then its dense width.
     """
 
@@ -31,6 +32,7 @@ class Options:
     network: Network = "mlp"
     prior: Prior = "normal"
     activation: Activation = "relu"
+    init_log_variance: float | None = None
 
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
@@ -49,6 +51,8 @@ class Flat(VectorModel):
         build = NETWORKS[options.network]
         networks = build(space, channels, options.latent, options.hidden, options.activation)
         super().__init__(space, *networks, options.latent, options.prior)
+        if options.init_log_variance is not None:
+            start_log_variance(networks[0], options.init_log_variance)
         self.options = options
 
     def likelihood(self, latents: Latents) -> Likelihood:

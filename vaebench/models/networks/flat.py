@@ -112,4 +112,12 @@ def _halvings(
     return encoder, decoder
 
 
+@torch.no_grad()
+def start_log_variance(encoder: nn.Sequential, value: float) -> None:
+    """Set the bias of the log-variance, the second half of what `encoder` gives, to `value`."""
+    last = encoder[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias[len(last.bias) // 2 :] = value
+
+
 NETWORKS = {"mlp": mlp, "conv": conv, "conv5": conv5}
