@@ -1,6 +1,7 @@
 """Laws of the likelihood metric on a trained model: values do not depend on how the work is cut up."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ import pytest
 import torch
 
 from vaebench.core import registry as plugins
-from vaebench.core.data import Binarised, Dataset, Source, Space, Split
+from vaebench.core.data import Binarised, Dataset, Source, Space, Split, Subsampled
 from vaebench.core.metric import Measurement
+from vaebench.evaluation import runner
 from vaebench.evaluation.entry import Entry, of_model
 from vaebench.evaluation.run import MetricRun, Settings, Silent
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.models import card as cards
 from vaebench.models import loading
 from vaebench.models.adapters.flat import Flat, Options
+from vaebench.models.adapters.points import Options as PointsOptions
+from vaebench.models.adapters.points import Points
 
 CPU = torch.device("cpu")
 
@@ -71,7 +75,7 @@ def test_a_thousand_draws_do_not_see_the_cut(entry: Entry) -> None:
 
 def test_columns_are_those_declared_with_their_identities(entry: Entry) -> None:
     found = measure(entry, Likelihood(samples=100))
-    assert set(found) == {column.name for column in Likelihood.columns}
+    assert set(found) == {column.name for column in Likelihood.columns} - {"nll_point"}
     value = {name: m.value for name, m in found.items()}
     assert value["elbo"] == pytest.approx(-value["rate"] - value["distortion"], rel=1e-9)
     assert value["bpd"] == pytest.approx(value["nll"] / (64 * math.log(2)), rel=1e-12)
@@ -97,7 +101,28 @@ def test_a_density_has_no_bits_per_dimension() -> None:
     space = Space((2,), None, "density")
     dataset = Dataset("toy", space, {"test": Split("test", torch.randn(5, 2))}, "")
     found = measure(small(dataset, "gaussian"), Likelihood(samples=3))
+    assert set(found) == {column.name for column in Likelihood.columns} - {"bpd", "nll_point"}
+
+
+def test_a_cloud_has_nats_per_point_and_its_reading_and_floor_in_its_class() -> None:
+    torch.manual_seed(0)
+    space = Space((16, 3), None, "density")
+    splits = {"test": Split("test", torch.rand(5, 20, 3) - 0.5, reading=Subsampled(16, 0.02))}
+    model = Points(space, PointsOptions(2, (4,), (4,), components=3, floor=0.05)).eval()
+    (rows,) = runner.measure(
+        of_model(model, Dataset("toy", space, splits, ""), "small"),
+        {"likelihood": Likelihood(samples=3)},
+        Settings(CPU),
+        progress=Silent(),
+    )
+    found = {row.column: row for row in rows}
     assert set(found) == {column.name for column in Likelihood.columns} - {"bpd"}
+    assert found["nll"].value is not None
+    assert found["nll_point"].value == pytest.approx(found["nll"].value / 16, rel=1e-12)
+    told = json.loads(found["nll"].comparability)
+    assert told["binarisation"] == "Subsampled(points=16, noise=0.02)"
+    assert told["mass"] == "proper, floor 0.05"
+    assert told["repeats"] == 3
 
 
 def test_a_dynamic_split_is_read_afresh_and_averaged_per_image() -> None:

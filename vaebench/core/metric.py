@@ -93,7 +93,8 @@ class Given(NamedTuple):
     """What a value may depend on beside its metric's parameters: the data's space, and the family of p(x|z).
 
     `binarisation` is "dynamic" where pixels are drawn anew for a reading, "none" where what is stored is read, and else
-    says how it is read. `proper` says whether the masses of that family sum to 1, or its density integrates to 1.
+    says how it is read. `proper` says whether the masses of that family sum to 1, or its density integrates to 1;
+    `bound` is what bounds a density that a model could make as large as it likes.
     """
 
     levels: int | None
@@ -101,11 +102,13 @@ class Given(NamedTuple):
     binarisation: str
     likelihood: str
     proper: bool
+    bound: str | None = None
 
     @property
     def mass(self) -> str:
         """Proper masses on the same levels can be compared, whatever their family: "proper"; else the family."""
-        return "proper" if self.proper else self.likelihood
+        found = "proper" if self.proper else self.likelihood
+        return found if self.bound is None else f"{found}, {self.bound}"
 
 
 @dataclass(frozen=True)

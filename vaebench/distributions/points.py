@@ -31,8 +31,8 @@ class PointMixture(Likelihood):
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, floor: float = 0.01) -> None:
         if levels is not None or len(shape) != 2 or shape[1] != 3:
             raise ValueError(f"a point mixture needs clouds of real points (N, 3), not {shape} with {levels} levels")
-        self.floor = floor
         super().__init__(raw, shape, levels)
+        self.floor, self.bound = floor, f"floor {floor:g}"
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:

@@ -48,6 +48,7 @@ def _comparability(model: LatentVariableModel, dataset: Dataset, metric: Metric)
         binarisation="dynamic" if dynamic else "none" if reading is None else repr(reading),
         likelihood=likelihood.family,
         proper=likelihood.proper,
+        bound=likelihood.bound,
     )
     return json.dumps(dict(metric.depends(given)), sort_keys=True)
 

@@ -33,6 +33,7 @@ class Likelihood(Metric):
     columns: ClassVar[tuple[Column, ...]] = (
         Column("nll", "nats", "lower", "upper"),
         Column("bpd", "bits/dim", "lower", "upper"),
+        Column("nll_point", "nats/point", "lower", "upper"),
         Column("elbo", "nats", "higher", "lower"),
         Column("nll_tenth", "nats", "lower", "upper"),
         Column("rate", "nats", "none", "estimate"),
@@ -60,10 +61,11 @@ class Likelihood(Metric):
         if bound_loose(nll.value, found["nll_tenth"].value, found["ess"].value, self.samples):
             nll = found["nll"] = nll._replace(marks=(BOUND_LOOSE,))
         yield from found.values()
-        if dataset.space.measure == "pmf":
-            unit = dataset.space.dims * math.log(2)
+        per = {"bpd": dataset.space.dims * math.log(2)} if dataset.space.measure == "pmf" else {}
+        per |= {"nll_point": dataset.space.shape[0]} if dataset.space.is_cloud else {}
+        for column, unit in per.items():
             stderr = None if nll.stderr is None else nll.stderr / unit
-            yield nll._replace(column="bpd", value=nll.value / unit, stderr=stderr)
+            yield nll._replace(column=column, value=nll.value / unit, stderr=stderr)
         run.keep_values({name: values[name] for name in ("nll", "elbo")})
 
 

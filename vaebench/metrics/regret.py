@@ -114,7 +114,7 @@ class Regret(Metric):
       after with all inference parameters tuned on x alone, `steps` steps of Adam on -log p(x|z) + KL at one draw each.
       Batch norm uses its running statistics throughout. Before and after see the same noise.
     * likelihood: -log p_before(x).
-    * complexity: -log2 p_before(x) - L(x), L the bits of the shorter of the PNG and JPEG 2000 files.
+    * complexity: -log2 p_before(x) - L(x), L the bits of the shorter of the PNG and JPEG 2000 files. Of images only.
     * ratio: log p_background(x) - log p_before(x), of the zoo's model `background` ("{model}" is the evaluated model's
       name), trained with objective "mutated". Left out where there is none.
 
@@ -198,15 +198,15 @@ class Regret(Metric):
         size = sum(parameter.numel() for _, parameter in model.inference_parameters())
         batch = max(1, min(BLOCK, rows, _FLOATS // max(1, size)))
         found = run.map(partial(regrets, model=model, own=seed, metric=self), part, batch=batch, rows=rows)
-        bits = compressed_bits(part.x)
         values = {
             "nll_before": found["before"],
             "nll_after": found["after"],
-            "bits": bits,
             "regret": found["before"] - found["after"],
             "likelihood": found["before"],
-            "complexity": input_complexity(found["before"], bits),
         }
+        if model.space.is_image:
+            values["bits"] = compressed_bits(part.x)
+            values["complexity"] = input_complexity(found["before"], values["bits"])
         if background is not None:
             rows = run.rows(background)
             other = partial(plain, model=background, own=seed, samples=self.samples)
