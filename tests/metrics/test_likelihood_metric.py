@@ -110,7 +110,7 @@ def test_a_cloud_has_nats_per_point_and_its_reading_and_floor_in_its_class() -> 
     splits = {"test": Split("test", torch.rand(5, 20, 3) - 0.5, reading=Subsampled(16, 0.02))}
     model = Points(space, PointsOptions(2, (4,), (4,), components=3, floor=0.05)).eval()
     (rows,) = runner.measure(
-        of_model(model, Dataset("toy", space, splits, ""), "small"),
+        of_model(model, Dataset("toy", space, splits, "f" * 64), "small"),
         {"likelihood": Likelihood(samples=3)},
         Settings(CPU),
         progress=Silent(),
