@@ -46,8 +46,8 @@ def export(
     rows = [row for row in rows if row.status == "ok" and row.verified != "refuted"]
     if not rows:
         raise UserError(f"{model} on {dataset} has no value to export; see vaebench board show {dataset}")
-    content = formats.model_index(rows)
+    content = formats.card_data(rows)
     if as_json:
-        terminal.print_json(content)
+        terminal.print_json(content.to_dict())
     else:
-        click.echo(formats.to_yaml(content), nl=False)
+        click.echo(content.to_yaml())
