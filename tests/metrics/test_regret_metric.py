@@ -150,7 +150,7 @@ def test_no_steps_no_regret(zoo: Zoo, digits: Dataset) -> None:
     torch.testing.assert_close(found["after"], found["before"])
 
 
-# foreign sets
+# OOD sets
 
 NAMES = {name for names in PAIRS.values() for name in names}
 
@@ -309,7 +309,7 @@ def test_values_do_not_depend_on_how_a_run_is_cut(zoo: Zoo, digits: Dataset, mon
 
 
 def test_what_is_not_at_hand_is_left_out_and_said(zoo: Zoo, digits: Dataset) -> None:
-    grey = dataclasses.replace(digits, name="svhn")  # whose only foreign set is cifar10
+    grey = dataclasses.replace(digits, name="svhn")  # whose only OOD set is cifar10
     with pytest.raises(UnavailableError, match="none of cifar10 is at hand to compare svhn with"):
         measured(zoo("vae"), grey, Fake())
     split = Split("test", digits.split("test").x.flip(0))
@@ -326,7 +326,7 @@ def test_what_is_not_at_hand_is_left_out_and_said(zoo: Zoo, digits: Dataset) -> 
 
 def test_what_can_never_be_measured_has_a_reason(zoo: Zoo, digits: Dataset) -> None:
     assert QUICK.unsupported(zoo("vae"), digits) is None
-    assert "no foreign sets are pinned for mnist; there are for fashion-mnist" in str(
+    assert "no OOD sets are pinned for mnist; there are for fashion-mnist" in str(
         QUICK.unsupported(zoo("vae"), dataclasses.replace(digits, name="mnist"))
     )
     assert Regret(split="valid").unsupported(zoo("vae"), digits) == "digits has no split 'valid'"

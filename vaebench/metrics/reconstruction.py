@@ -27,7 +27,7 @@ def reconstruct(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[
     mse = ((found.double() - target.double()) / unit).square().flatten(1).mean(1)
     checksums = [zlib.crc32(example.numpy()) for example in found.cpu().contiguous()]
     values = {"mse": mse, "checksum": torch.tensor(checksums)}
-    if levels and len(space.shape) == 3:
+    if levels and space.is_image:
         values["psnr"] = psnr(mse)
         if min(space.shape[1:]) >= SMALLEST:
             values["ssim"] = ssim(found, target)

@@ -1,4 +1,4 @@
-"""Likelihood Regret and its baselines: how well each tells foreign images from those of the dataset."""
+"""Likelihood Regret and its baselines: how well each tells OOD images from the dataset's."""
 
 import copy
 import io
@@ -91,7 +91,7 @@ def regrets(
 ) -> dict[str, Tensor]:
     """`nll` of each example by q(z|x) as it is, and by the q tuned on that example alone, at the same noise.
 
-    The noise is of the seed `own`, which unlike a pass's does not depend on which foreign sets were at hand.
+    The noise is of the seed `own`, which unlike a pass's does not depend on which OOD sets were at hand.
     """
     model = copy.deepcopy(model)  # blocks run side by side, and parameters are exchanged
     nll = partial(plain, model=model, own=derive(own, "draws"), samples=metric.samples, rows=rows)
@@ -108,7 +108,7 @@ def regrets(
 @final
 @dataclass(frozen=True)
 class Regret(Metric):
-    """Four scores of being foreign on the first `images` of `split`, and of each foreign set pinned for the dataset.
+    """Four out-of-distribution (OOD) scores of the first `images` of `split`, and of each OOD set pinned for it.
 
     * regret: LR(x) = log p_after(x) - log p_before(x), both by `samples` importance-weighted draws: before with q(z|x),
       after with all inference parameters tuned on x alone, `steps` steps of Adam on -log p(x|z) + KL at one draw each.
@@ -119,8 +119,8 @@ class Regret(Metric):
       name), trained with objective "mutated". Left out where there is none.
 
     For each, with facets `score` and `set`: area under the ROC curve, average precision and false positive rate at a
-    recall of 95%, foreign images being positive; standard errors over `resamples` bootstrap samples of both sets, and
-    intervals as in `functional.separation`. Foreign sets not at hand are left out. `regret` alone is the mean over the
+    recall of 95%, OOD images being positive; standard errors over `resamples` bootstrap samples of both sets, and
+    intervals as in `functional.separation`. OOD sets not at hand are left out. `regret` alone is the mean over the
     dataset's own images. The score of each image is kept beside the rows.
 
     Source: Xiao, Yan & Amit 2020 (arXiv 2003.02977); Serra et al. 2020 (arXiv 1909.11480); Ren et al. 2019
@@ -155,7 +155,7 @@ class Regret(Metric):
         if (reason := super().unsupported(model, dataset)) is not None:
             return reason
         if dataset.name not in PAIRS:
-            return f"no foreign sets are pinned for {dataset.name}; there are for {', '.join(PAIRS)}"
+            return f"no OOD sets are pinned for {dataset.name}; there are for {', '.join(PAIRS)}"
         return None
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
@@ -167,11 +167,11 @@ class Regret(Metric):
             run.warn(f"regret: no likelihood ratio: {error}")
             background = None
         sets: dict[str, dict[str, Tensor]] = {}
-        for foreign in outliers(dataset, split, self.images, run.resources):
-            if foreign.split is None:
-                run.warn(f"regret: {foreign.name} is left out: {foreign.reason}")
+        for ood in outliers(dataset, split, self.images, run.resources):
+            if ood.split is None:
+                run.warn(f"regret: {ood.name} is left out: {ood.reason}")
             else:
-                sets[foreign.name] = self._scores(model, background, foreign.split, foreign.stream, run)
+                sets[ood.name] = self._scores(model, background, ood.split, ood.stream, run)
         if not sets:
             raise UnavailableError(
                 f"none of {', '.join(PAIRS[dataset.name])} is at hand to compare {dataset.name} with"

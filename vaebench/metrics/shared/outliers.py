@@ -95,7 +95,7 @@ def fitted(x: Tensor, source: Space, target: Space) -> Tensor:
     """
     if source.is_cloud and source == target:
         return x
-    if len(source.shape) != 3 or len(target.shape) != 3 or source.shape[0] != target.shape[0]:
+    if not (source.is_image and target.is_image) or source.shape[0] != target.shape[0]:
         raise ValueError(f"images of shape {source.shape} cannot be made into shape {target.shape}")
     assert target.levels is not None
     grey = eight_bit(x, source)
