@@ -65,7 +65,7 @@ def weights(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
 def noise(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     """Draws in chunks are those drawn at once, whatever examples are beside; each is another standard normal."""
     oracle = oracles(count=40)[0]
-    whole, cut = (_scored(oracle, device, dtype, 30, rows) for rows in (30 * 40, 7 * 40))
+    whole, cut = (_scored(oracle, device, dtype, 30, rows) for rows in (30 * 40, 7))
     for name in ("nll", "ess"):
         yield worst(f"noise across chunks, {name} of each example", whole[name], cut[name], torch.float32)
     with keyed(3, torch.arange(50, device=device)):
@@ -181,6 +181,8 @@ def hierarchy(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     for name, parameter in model.network.enc_sampler.named_parameters():
         if not name.startswith("0."):  # weights are normalised: their norm vanishes, and the bias
             parameter.fill_(-1e4 if name.endswith("log_weight_norm") else 0.0)
+        elif name == "0.bias":
+            parameter.fill_(1.0)  # so that KL(q || p) is far from KL(p || q)
     x = torch.arange(2 * 64, device=device).reshape(2, 1, 8, 8) % 2
     with keyed(0, torch.arange(2, device=device)):
         draws, rates = model.draw_groups(x.to(torch.uint8), 50)

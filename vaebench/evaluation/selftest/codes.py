@@ -45,9 +45,9 @@ def probe(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
         low, high = (middle, high) if middle < 3 / (1 + math.exp(middle)) else (low, middle)
     yield Answer("probe, weight at C = 0.3", low, float(fitted.weight[1] - fitted.weight[0]), 0.0, 1e-3)
     yield equal("probe, the middle of what it was fitted on", 5.0, fitted.centre[0])
-    line, label = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]]), torch.tensor([0, 0, 1, 1, 1])
-    votes = nearest_neighbours(line, label, torch.tensor([[0.4], [1.4], [1.6]]), 3)
-    yield worst("knn, votes of three", torch.tensor([0, 0, 1]), votes)
+    line, label = torch.arange(5.0)[:, None], torch.tensor([0, 1, 0, 1, 1])
+    votes = nearest_neighbours(line, label, torch.tensor([[0.9], [2.1], [3.4]]), 3)
+    yield worst("knn, votes of three", torch.tensor([0, 1, 1]), votes)
     share = label.repeat_interleave(20)[stratified(label.repeat_interleave(20), 50, 0)]
     yield equal("probe, second class in a stratified half", 30, share.sum())
     read = accuracy("probe", torch.tensor([[True] * 10, [True] * 5 + [False] * 5]))

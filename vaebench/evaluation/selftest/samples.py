@@ -24,7 +24,7 @@ def frechet(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     found = gaussian_distance(axes @ m, axes * s**2 @ axes.T, axes @ n, axes * t**2 @ axes.T)
     yield Answer("frechet distance, shared axes", exact, found, 0.0, rounding(torch.float64, 100 * exact))
     features = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 4.0]], dtype=torch.float64)
-    whole, parts = moments(features), reduce(merge, map(moments, features.split([1, 2])))
+    whole, parts = moments(features), reduce(merge, map(moments, features.split([2, 1])))
     for name, made in (("at once", whole), ("merged", parts)):
         yield worst(f"frechet mean, {name}", torch.tensor([2.0, 2.0]), made.mean)
         yield worst(f"frechet covariance, {name}", torch.tensor([[4.0, 3.0], [3.0, 3.0]]), made.covariance)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from vaebench.core.data import Batch
-from vaebench.evaluation.selftest.answer import Answer, average, equal, rounding
+from vaebench.evaluation.selftest.answer import Answer, average, equal, rounding, worst
 from vaebench.functional.influence import checkpoint_weight, detection_area, squared_correlation
 from vaebench.functional.intervals import wilson
 from vaebench.functional.separation import measures, separation
@@ -73,7 +73,7 @@ def regret(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     yield average("regret, NLL before tuning", -oracle.exact["elbo"], found["before"], rounding(dtype, 10))
     yield average("regret, NLL after tuning", oracle.exact["nll"], found["after"], 0.15)
     yield average("regret, before less after", gap, found["before"] - found["after"], 0.15)
-    yield average("regret, nothing tuned", 0.0, still["before"] - still["after"], rounding(dtype, 10))
+    yield worst("regret, nothing tuned, each example", still["before"], still["after"], torch.float32, 10)
 
 
 def tracin(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
