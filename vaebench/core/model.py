@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from vaebench.core.data import Space
 from vaebench.distributions.errors import UnavailableError
+from vaebench.distributions.joint import FactoredJoint, Joint
 from vaebench.distributions.latent import LatentDistribution as LatentDistribution
 from vaebench.distributions.latent import Latents as Latents
 from vaebench.distributions.likelihoods import Likelihood
@@ -70,6 +71,13 @@ class LatentVariableModel(nn.Module, ABC):
         draws = self.draw(x, samples)
         return draws, (draws.log_posterior - draws.log_prior).mean(0)
 
+    def joint(self, x: Tensor, start: Literal["posterior", "prior"] = "posterior") -> Joint:
+        """p(x, z) for x (B, *shape), over the noise that makes z of q(z|x) or of the prior.
+
+        Raises UnavailableError if z is not made of normal noise; this is so unless an adapter says otherwise.
+        """
+        raise UnavailableError(f"{type(self).__name__} does not say which noise makes its latents")
+
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
         """A deterministic representation, (B, F)."""
@@ -100,6 +108,11 @@ class FactoredModel(LatentVariableModel, ABC):
         latents = posterior.rsample(samples)
         log_likelihood = self.likelihood(latents).log_prob(x)
         return Draws(latents, log_likelihood, prior.log_prob(latents), posterior.log_prob(latents))
+
+    def joint(self, x: Tensor, start: Literal["posterior", "prior"] = "posterior") -> Joint:
+        prior = self.prior(len(x))
+        q = self.posterior(x) if start == "posterior" else prior
+        return FactoredJoint(q, prior.log_prob if start == "posterior" else None, self.likelihood, x)
 
 
 class HierarchicalModel(LatentVariableModel, ABC):

@@ -88,3 +88,18 @@ class DecoupledPrior(LatentDistribution):
 
     def from_base(self, u: Tensor) -> Latents:
         return (self.flow.inverse(u)[None],)
+
+    @property
+    def size(self) -> int:
+        """L, as many numbers of noise as make a draw."""
+        return self.flow.mask.shape[1]
+
+    def made(self, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The draws g^-1(t noise) that `noise` (S, B, L) makes, and their log density (S, B)."""
+        latents = (self.flow.inverse(self.temperature * noise),)
+        return latents, self.log_prob(latents)
+
+    def noise_of(self, latents: tuple[Tensor, ...]) -> Tensor:
+        """The noise g(z) / t that makes `latents`."""
+        u, _ = self.flow(latents[0])
+        return cast(Tensor, u) / self.temperature

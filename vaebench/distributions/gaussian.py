@@ -1,6 +1,7 @@
 """Gaussian latents: one vector, or a chain of groups in which each depends on those above it."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol, final
 
 import torch
@@ -10,7 +11,7 @@ from vaebench.distributions import noise
 from vaebench.distributions.errors import UnavailableError
 from vaebench.distributions.latent import LatentDistribution, Latents, Moments
 from vaebench.functional.divergence import kl_gaussian
-from vaebench.functional.gaussian import log_density
+from vaebench.functional.gaussian import log_density, log_density_of_noise
 
 
 @final
@@ -43,6 +44,20 @@ class DiagonalGaussian(LatentDistribution):
 
     def from_base(self, u: Tensor) -> Latents:
         return (u[None],)
+
+    @property
+    def size(self) -> int:
+        """L, as many numbers of noise as make a draw."""
+        return self.mean.shape[-1]
+
+    def made(self, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The draws that `noise` (S, B, L) makes, and their log density (S, B), from the noise itself."""
+        z = torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
+        return (z,), log_density_of_noise(noise, self.log_variance)
+
+    def noise_of(self, latents: tuple[Tensor, ...]) -> Tensor:
+        """The noise that makes the first group of `latents`."""
+        return (latents[0] - self.mean) * (-0.5 * self.log_variance).exp()
 
 
 State = Any
@@ -138,6 +153,43 @@ class TopDownGaussian(LatentDistribution):
             if g + 1 < len(latents):
                 state = self.absorb(g, state, z)
         return sum(terms[1:], start=terms[0])
+
+    @cached_property
+    def _events(self) -> list[torch.Size]:
+        """The shape of each group's latents of one example."""
+        return [mean.shape[2:] for mean in self.means()]
+
+    @property
+    def size(self) -> int:
+        """How many numbers of noise make a draw of all groups."""
+        return sum(event.numel() for event in self._events)
+
+    def groups(self, noise: Tensor) -> list[Tensor]:
+        """`noise` (S, B, E) as each group's part of it, top-down: (S, B, *event)."""
+        parts = noise.split([event.numel() for event in self._events], -1)
+        return [part.unflatten(-1, tuple(event)) for part, event in zip(parts, self._events, strict=True)]
+
+    def made(self, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The draws that `noise` (S, B, E) makes, and their log density (S, B), from the noise itself."""
+        latents, terms, state = list[Tensor](), list[Tensor](), self.start
+        for g, (conditional, eps) in enumerate(zip(self.conditionals, self.groups(noise), strict=True)):
+            mean, log_variance = conditional(state)
+            latents.append(self.carried(g, mean + (0.5 * log_variance).exp() * eps))
+            terms.append(log_density_of_noise(eps, log_variance, dims=eps.ndim - 2))
+            if g + 1 < len(self.conditionals):
+                state = self.absorb(g, state, latents[g])
+        return tuple(latents), sum(terms[1:], start=terms[0])
+
+    def noise_of(self, latents: tuple[Tensor, ...]) -> Tensor:
+        """The noise (S, B, E) that makes `latents`."""
+        parts, state = list[Tensor](), self.start
+        for g, (conditional, z) in enumerate(zip(self.conditionals, latents, strict=True)):
+            mean, log_variance = conditional(state)
+            inner = self.bijections[g].inverse(z) if self.bijections else z
+            parts.append(((inner - mean) * (-0.5 * log_variance).exp()).flatten(2))
+            if g + 1 < len(latents):
+                state = self.absorb(g, state, z)
+        return torch.cat(parts, -1)
 
     def kl(self, other: LatentDistribution) -> Tensor:
         """KL(self || other), (B,) nats: the groups' exact KLs, conditioned on one draw of self, the same for both.

@@ -76,3 +76,25 @@ class LatentDistribution(ABC):
         Raises UnavailableError if latents are not one vector, or as `to_base`.
         """
         raise UnavailableError(f"generation space needs a Gaussian or decoupled prior; this model's is a {self.kind}")
+
+    @property
+    def size(self) -> int:
+        """E, how many standard normal numbers make a draw for one example.
+
+        Raises UnavailableError if a draw is not made of such.
+        """
+        raise UnavailableError(f"a {self.kind} does not say which noise makes its draws")
+
+    def made(self, noise: Tensor) -> tuple[Latents, Tensor]:
+        """The draws that `noise` (S, B, E) makes, and their log density (S, B) nats, scored from `noise` itself.
+
+        Raises UnavailableError as `size`.
+        """
+        raise UnavailableError(f"a {self.kind} does not say which noise makes its draws")
+
+    def noise_of(self, latents: Latents) -> Tensor:
+        """The noise (S, B, E) that makes `latents`.
+
+        Raises UnavailableError as `size`.
+        """
+        raise UnavailableError(f"a {self.kind} does not say which noise makes its draws")

@@ -8,7 +8,7 @@ weights vary; at 0, every single log weight equals log p(x).
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from vaebench.core.data import Dataset, Space, Split, fingerprint
 from vaebench.core.model import Draws, FactoredModel, LatentDistribution, Latents, LatentVariableModel
 from vaebench.distributions.coupling import CouplingFlow, DecoupledPrior
 from vaebench.distributions.gaussian import Conditional, DiagonalGaussian, TopDownGaussian
+from vaebench.distributions.joint import Joint
 from vaebench.distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
 from vaebench.distributions.likelihoods import Gaussian, Likelihood
 from vaebench.functional.gaussian import log_density
@@ -230,6 +231,9 @@ class LeapfrogGaussian(LatentVariableModel):
         latents, log_posterior = self.posterior(x).scored(samples)
         log_likelihood = self.likelihood(latents).log_prob(x)
         return Draws(latents, log_likelihood, self.prior(len(x)).log_prob(latents), log_posterior)
+
+    def joint(self, x: Tensor, start: Literal["posterior", "prior"] = "posterior") -> Joint:
+        return self.flat.joint(x, start)
 
     def embed(self, x: Tensor) -> Tensor:
         return self.flat.embed(x)

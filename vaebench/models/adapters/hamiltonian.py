@@ -13,6 +13,7 @@ from vaebench.core.data import Space
 from vaebench.core.model import Draws, LatentDistribution, Latents, LatentVariableModel
 from vaebench.core.tables import within
 from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.distributions.joint import FactoredJoint
 from vaebench.distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.functional.gaussian import log_density
@@ -147,6 +148,13 @@ class Hamiltonian(LatentVariableModel):
         latents, log_posterior = self.posterior(x).scored(samples)
         log_likelihood = self.likelihood(latents).log_prob(x)
         return Draws(latents, log_likelihood, self.prior(len(x)).log_prob(latents), log_posterior)
+
+    def joint(self, x: Tensor, start: Literal["posterior", "prior"] = "posterior") -> FactoredJoint:
+        """p(x, z), over the noise of q(z_0|x): z alone, for momenta integrate to 1."""
+        origin = self.leapfrog.origin.expand(len(x), -1)
+        prior = DiagonalGaussian(origin, origin)
+        q = self._base(x) if start == "posterior" else prior
+        return FactoredJoint(q, prior.log_prob if start == "posterior" else None, lambda z: self._likelihood(z[0]), x)
 
     def embed(self, x: Tensor) -> Tensor:
         return self._base(x).mean

@@ -15,6 +15,7 @@ from vaebench.core.model import Draws, HierarchicalModel, Latents
 from vaebench.core.tables import within
 from vaebench.distributions import noise
 from vaebench.distributions.gaussian import TopDownGaussian, Walk, walk
+from vaebench.distributions.joint import TopDownJoint
 from vaebench.distributions.likelihoods import LIKELIHOODS, DiscretisedLogisticMixture, Likelihood
 from vaebench.models.networks.flat import Centre
 from vaebench.models.networks.nvae import INFERENCE, Architecture, Network, soft_normal
@@ -159,6 +160,12 @@ class NVAE(HierarchicalModel):
         log_p = torch.cat([torch.stack(w.log_p).sum(0) for w in walks])
         log_q = torch.cat([torch.stack(w.log_q).sum(0) for w in walks])
         return Draws(latents, torch.cat(scores), log_p, log_q), torch.cat([torch.stack(w.rates) for w in walks], 1)
+
+    def joint(self, x: Tensor, start: Literal["posterior", "prior"] = "posterior") -> TopDownJoint:
+        network = self._live()
+        prior = self._prior(network, len(x))
+        q = self._posterior(network, self._features(network, x)) if start == "posterior" else prior
+        return TopDownJoint(q, prior, lambda state: self._decoded(network.decode(state)), x)
 
     def embed(self, x: Tensor) -> Tensor:
         """The means of all groups, each given the means above it: (B, F)."""
