@@ -39,6 +39,7 @@ from vaebench.models.adapters.points import Points
 CPU = torch.device("cpu")
 WHOLE = Settings(CPU, in_flight=1)
 SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run takes about a second
+    "certified": {"images": 6, "steps": 4, "chains": 2, "samples": 10},
     "cloud-reconstruction": {"assigned": 8},
     "cloud-samples": {"clouds": 20},
     "disentanglement": {"points": 300, "test_points": 200, "mixture": 300, "draws": 200, "dci_points": 60, "trees": 2,
@@ -52,7 +53,7 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "tracin": {"samples": 2, "queries": 12, "top": 3},
 }  # fmt: skip
 DECODING = {
-    "cloud-reconstruction", "cloud-samples", "fd-domain", "fid", "gallery", "likelihood", "pocket-leak",
+    "certified", "cloud-reconstruction", "cloud-samples", "fd-domain", "fid", "gallery", "likelihood", "pocket-leak",
     "reconstruction", "regret", "tracin",
 }  # fmt: skip
 TRIED = ("fd-domain", "likelihood", "probe")  # of draws of the prior, of posterior draws, of embeddings and labels

@@ -209,6 +209,7 @@ class Run(Protocol):
         batch: int = 1,
         rows: int | None = None,
         stream: str | None = None,
+        block: int = BLOCK,
     ) -> dict[str, Tensor]:
         """Per-example values over the whole split, in order: each (repeats * N, ...).
 
@@ -216,7 +217,8 @@ class Run(Protocol):
         noise and `keyed(seed, batch.example, first_draw)` noise depend on the example alone. A dynamic split is read
         `repeats` times, each with fresh data noise. Finished blocks are journalled and never computed again. Where
         memory runs out, the block is computed again with half the `batch`; a function that decodes draws in parts takes
-        them as `rows=`, and is given half of `rows` too.
+        them as `rows=`, and is given half of `rows` too. `block` examples are journalled together: fewer than usual
+        where one takes seconds.
 
         Blocks are found again by the content of the split, by the function, and by all that it is given: it is a
         function at the top of its module, or a `functools.partial` that gives one more by keyword. Noise is derived

@@ -223,13 +223,14 @@ class MetricRun:
         batch: int = 1,
         rows: int | None = None,
         stream: str | None = None,
+        block: int = BLOCK,
     ) -> dict[str, Tensor]:
         self._passes += 1
         self._count(repeats * len(split))
         seed = derive(self._seed, self._name, split.name if stream is None else stream, self._passes)
         work = self._pass(function, split, seed, batch, rows)
         key = partial(self._key, work, self._name, self._metric.version, parameters(self._metric))
-        return self._map(work, key, self._name, repeats * len(split))
+        return self._map(work, key, self._name, repeats * len(split), block)
 
     def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
         self._count(len(split))
@@ -251,9 +252,11 @@ class MetricRun:
         computed_in = partial(dtype_of, dtype=self._settings.dtype, spliced=self._settings.spliced)
         return Pass(function, split, seed, batch, rows, self._cut, self.device, computed_in)
 
-    def _map(self, work: Pass, key: Callable[[str, range], BlockKey], name: str, total: int) -> dict[str, Tensor]:
+    def _map(
+        self, work: Pass, key: Callable[[str, range], BlockKey], name: str, total: int, size: int = BLOCK
+    ) -> dict[str, Tensor]:
         key = partial(key, pass_identity(work.function))
-        blocks = [range(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
+        blocks = [range(start, min(start + size, total)) for start in range(0, total, size)]
         self._progress.start(name, len(blocks))
         results = {block: known for block in blocks if (known := self._known(key(block))) is not None}
         self._progress.advance(len(results))
