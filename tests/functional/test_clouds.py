@@ -19,7 +19,7 @@ def naive(a: Tensor, b: Tensor) -> float:
     return float(square.min(1).values.mean() + square.min(0).values.mean())
 
 
-@pytest.mark.parametrize("cells", [2**22, 700])
+@pytest.mark.parametrize("cells", [2**18, 100, 1])
 def test_chamfer_is_the_naive_one(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clouds, "CELLS", cells)
     a, b = some(5, 17), some(5, 23, 1)

@@ -7,50 +7,58 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-CELLS = 2**22  # squared distances held at once
+CELLS = 2**18  # squared distances held at once: what a core's cache holds
 
 
-def _squares(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances (..., P, Q) of points (..., P, 3) to points (..., Q, 3), at least 0.
+def _left(x: Tensor) -> Tensor:
+    """[-2 x, |x|^2, 1] of points (..., P, 3): its product with `_right` of others is their squared distances."""
+    return torch.cat([-2 * x, x.square().sum(-1, keepdim=True), torch.ones_like(x[..., :1])], -1)
 
-    By the product a b', whose rounding is of the order of 1e-7 of the squared lengths: clouds are centred first.
+
+def _right(x: Tensor) -> Tensor:
+    """[x, 1, |x|^2] of points (..., Q, 3), transposed: (..., 5, Q)."""
+    found = torch.cat([x, torch.ones_like(x[..., :1]), x.square().sum(-1, keepdim=True)], -1)
+    return found.transpose(-1, -2).contiguous()
+
+
+def _distances(left: Tensor, rights: Tensor) -> Tensor:
+    """The Chamfer distances of one cloud, (P, 5), to others, (M, 5, Q): (M,) float64.
+
+    One product a pair gives all its squared distances, into memory that is used again and fits a core's cache: where a
+    whole pair does not, in strips of the first cloud.
     """
-    product = torch.baddbmm(b.square().sum(-1).unsqueeze(-2), a, b.transpose(-1, -2), alpha=-2.0)
-    return product.add_(a.square().sum(-1, keepdim=True)).clamp_(min=0.0)
+    count, size = len(rights), rights.shape[-1]
+    there, back = left.new_empty(count, len(left)), left.new_full((count, size), torch.inf)
+    step = min(len(left), max(1, CELLS // size))
+    held = left.new_empty(step, size)
+    for start in range(0, len(left), step):
+        strip = left[start : start + step]
+        for right, rows, columns in zip(rights, there, back, strict=True):
+            squares = torch.mm(strip, right, out=held[: len(strip)])
+            torch.amin(squares, 1, out=rows[start : start + step])
+            if step == len(left):
+                torch.amin(squares, 0, out=columns)
+            else:
+                torch.minimum(columns, squares.amin(0), out=columns)
+    both = (each.clamp_(min=0.0).mean(1, dtype=torch.float64) for each in (there, back))
+    return sum(both, torch.zeros(count, dtype=torch.float64, device=left.device)).cpu()
 
 
+@torch.no_grad()
 def chamfer(a: Tensor, b: Tensor) -> Tensor:
     """The Chamfer distance of each pair of clouds a (B, P, 3), b (B, Q, 3): (B,) float64, squared units.
 
-    Mean over a of the squared distance to the nearest point of b, plus the same from b to a.
-    Source: Fan, Su & Guibas 2017.
+    Mean over a of the squared distance to the nearest point of b, plus the same from b to a. Its rounding is about 1e-7
+    of the squared lengths of the points: centre them. Source: Fan, Su & Guibas 2017.
     """
-    step = max(1, CELLS // (a.shape[1] * b.shape[1]))
-    parts = [_both_ways(_squares(x, y)) for x, y in zip(a.split(step), b.split(step), strict=True)]
-    return torch.cat(parts)
+    return torch.cat([_distances(left, right[None]) for left, right in zip(_left(a), _right(b), strict=True)])
 
 
-def _both_ways(squares: Tensor) -> Tensor:
-    return squares.amin(2).double().mean(1) + squares.amin(1).double().mean(1)
-
-
+@torch.no_grad()
 def chamfer_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """`chamfer` of every cloud of a (N, P, 3) and every cloud of b (M, Q, 3): (N, M) float64.
-
-    A block of clouds of b is laid end to end, so that one product gives a cloud of a against all of them; memory is
-    bounded by `CELLS` whatever N and M.
-    """
-    count, size = b.shape[:2]
-    step = max(1, CELLS // (a.shape[1] * size))
-    found = torch.empty(len(a), count, dtype=torch.float64)
-    for start in range(0, count, step):
-        block = b[start : start + step]
-        flat = block.reshape(1, -1, 3)
-        for i, cloud in enumerate(a):
-            squares = _squares(cloud[None], flat)[0].view(a.shape[1], len(block), size)
-            there = squares.amin(2).double().mean(0)
-            found[i, start : start + len(block)] = there + squares.amin(0).double().mean(1)
-    return found
+    """`chamfer` of every cloud of a (N, P, 3) and every cloud of b (M, Q, 3): (N, M) float64."""
+    rights = _right(b)
+    return torch.stack([_distances(left, rights) for left in _left(a)])
 
 
 def earth_mover(a: Tensor, b: Tensor) -> Tensor:
