@@ -204,7 +204,7 @@ def find(name: str, dataset: str) -> Card:
     elsewhere = sorted(d for d, n in ids() if n == name)
     if elsewhere:
         raise UserError(f"model {name!r} has no card on dataset {dataset!r}; it has one on: {', '.join(elsewhere)}")
-    raise UserError(f"{unknown('model', name, here or [n for _, n in ids()])} (datasets: {dataset})")
+    raise UserError(f"{unknown('model', name, here or {n for _, n in ids()})} (datasets: {dataset})")
 
 
 def named(model: str | Path, dataset: str | None) -> Card:

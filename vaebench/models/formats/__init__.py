@@ -25,6 +25,8 @@ from vaebench.models.card import Card, Weights
 from vaebench.models.loading import build_model
 
 _SHOWN = 5
+_REFUSED = "UnpicklingError"
+"""The class of torch's errors about what is in a pickle; about files that hold none it raises others."""
 
 
 class Imported(NamedTuple):
@@ -126,8 +128,8 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
             with torch.serialization.safe_globals(list(allowed)):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is not a closed list
-        pickled = head[:1] == b"\x80" and "Unsupported operand" in str(error)  # a pickle that torch.save did not write
-        if pickled or "Unsupported global" in str(error) or "Unsupported class" in str(error):
+        pickled = head[:1] == b"\x80" or zipfile.is_zipfile(path)
+        if pickled and type(error).__name__ == _REFUSED:
             raise DataError(
                 f"{path} holds more than tensors, which could run code, and was not opened; "
                 "ask whoever made it for a plain state dict"
