@@ -66,7 +66,7 @@ def _blocks() -> dict[Path, int]:
 
 def _rows(boards: Path) -> list[tuple[object, ...]]:
     def essence(row: Row) -> tuple[object, ...]:
-        return (row.column, row.status, row.value, row.stderr, row.n, row.curve, row.parameters)
+        return (row.column, row.facet, row.status, row.value, row.stderr, row.n, row.curve, row.parameters)
 
     return [essence(row) for dataset in board.datasets(boards) for row in board.read(boards, dataset)]
 
