@@ -136,7 +136,8 @@ def test_run_json_has_every_field_of_every_row(quick: Args, vaebench: Invoke, bo
     for row in rows:
         assert row.keys() == KINDS.keys()
         assert row["parameters"] == {"repeats": 3, "samples": 10, "split": "test"}
-        assert row["comparability"]["likelihood"] == "categorical"
+        assert row["comparability"]["mass"] == "proper"
+        assert row["low"] < row["value"] < row["high"]
         assert (row["status"], row["n"], row["seed"]) == ("ok", 360, 0)
     assert {row["weights_sha256"] for row in rows} == {files.sha256(cards.find("vae", "digits").weights_path())}
     shown = _json(vaebench("board", "show", "digits", "--json", "--leaderboards", boards))
@@ -148,7 +149,7 @@ def test_run_prints_a_table_and_says_where_the_rows_are(quick: Args, vaebench: I
     assert result.exit_code == 0
     assert result.stderr == f"written to {boards / 'digits' / 'vae'}.parquet\n"
     assert result.stdout.startswith("vae on digits, seed 0")
-    assert re.search(r"│ nll +│ +\d+\.\d+ ± \d+\.\d+ │ nats +│ lower +│ 360 │", result.stdout)
+    assert re.search(r"│ nll +│ +\d+\.\d+ ± \d+\.\d+ \(bound loose\) │ nats +│ lower +│ 360 │", result.stdout)
     assert "\x1b" not in result.stdout
 
 
@@ -193,7 +194,7 @@ def test_set_changes_parameters_and_the_class(quick: Args, vaebench: Invoke, boa
     assert len(board.read(boards, "digits")) == 14
     shown = vaebench("board", "show", "digits", "--leaderboards", boards).stdout
     assert (shown.count("samples 10,"), shown.count("samples 20,")) == (1, 1)
-    assert shown.count("1. ") == 2 * 4  # nll, bpd, elbo and nll_tenth have a better side; each class has its first
+    assert not re.search(r"\d\. ", shown)  # a class of one model has no rank
 
 
 def test_board_show_ranks_within_a_class_and_orders_by_a_column(quick: Args, vaebench: Invoke, boards: Path) -> None:
@@ -203,7 +204,8 @@ def test_board_show_ranks_within_a_class_and_orders_by_a_column(quick: Args, vae
     rows = {row.model: row for row in board.read(boards, "digits") if row.column == "nll"}
     best = min(rows, key=lambda model: rows[model].value or 0.0)
     lines = [line for line in vaebench(*show, "--by", "nll").stdout.splitlines() if line.startswith("│")]
-    assert [line.split()[1] for line in lines] == [best, *sorted(rows.keys() - {best})]
+    order = [line.split()[1] for line in lines]  # of each of the tables side by side
+    assert order == [best, *sorted(rows.keys() - {best})] * (len(order) // 2)
     assert vaebench(*show, "--metric", "likelihood").stdout == vaebench(*show).stdout
 
 
