@@ -16,6 +16,8 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.metrics.reconstruction import Reconstruction, reconstruct
 from vaebench.metrics.shared.passes import displayed
+from vaebench.models.adapters.points import Options as PointsOptions
+from vaebench.models.adapters.points import Points
 
 Measure = Callable[..., dict[str, Measurement]]
 Zoo = Callable[[str], LatentVariableModel]
@@ -159,3 +161,12 @@ def test_what_no_likelihood_agrees_with_fails(fault: Fault, reason: str, measure
 def test_draws_are_positive() -> None:
     with pytest.raises(ValueError, match="draws = 0 should be at least 1"):
         Reconstruction(draws=0)
+
+
+def test_clouds_are_for_another_metric() -> None:
+    space = Space((16, 3), None, "density")
+    dataset = Dataset("clouds", space, {"test": Split("test", torch.zeros(4, 16, 3))}, "")
+    model = Points(space, PointsOptions(2, (4,), (4,), components=2))
+    assert Reconstruction().unsupported(model, dataset) == (
+        "points of a cloud have no order to be compared in; see cloud-reconstruction"
+    )

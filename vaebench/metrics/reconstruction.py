@@ -61,6 +61,11 @@ class Reconstruction(Metric):
         if self.draws < 1:
             raise ValueError(f"draws = {self.draws} should be at least 1")
 
+    def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
+        if dataset.space.is_cloud:
+            return "points of a cloud have no order to be compared in; see cloud-reconstruction"
+        return super().unsupported(model, dataset)
+
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
         found = run.map(partial(reconstruct, model=model), split, repeats=self.draws, batch=BLOCK)
