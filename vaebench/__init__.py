@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from vaebench.boards.frame import board
     from vaebench.evaluation.api import check, evaluate, load_dataset, load_model
     from vaebench.evaluation.results import Results
+    from vaebench.models.own import from_module
 
 __version__ = "0.1.0"
-__all__ = ["Results", "__version__", "board", "check", "evaluate", "load_dataset", "load_model"]
+__all__ = ["Results", "__version__", "board", "check", "evaluate", "from_module", "load_dataset", "load_model"]
 
 _HOMES = {
     "Results": "evaluation.results",
     "board": "boards.frame",
     "check": "evaluation.api",
     "evaluate": "evaluation.api",
+    "from_module": "models.own",
     "load_dataset": "evaluation.api",
     "load_model": "evaluation.api",
 }

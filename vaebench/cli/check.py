@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vaebench.cli.common import (
+    allow_code_option,
     as_json_option,
     data_option,
     dataset_option,
@@ -12,6 +13,7 @@ from vaebench.cli.common import (
     find_card,
     model_option,
     options,
+    weights_option,
 )
 from vaebench.evaluation import choice
 
@@ -65,11 +67,11 @@ def _result(passed: bool) -> str:
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @click.option("--metric", "metrics", multiple=True, metavar="METRIC",
               help="Check this metric as well; can be given again.")  # fmt: skip
-@options(data_option, as_json_option)
+@options(weights_option, data_option, allow_code_option, as_json_option)
 @click.pass_context
 def check(
     ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, metrics: tuple[str, ...],
-    data: Path | None, as_json: bool,
+    weights: Path | None, data: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the conformance suite on a card's model (with its weights, if it has any) and its dataset."""
     choice.check_names(metrics)
@@ -79,7 +81,8 @@ def check(
     from vaebench.evaluation import api
 
     with progress.Bar() as bar:
-        results = api.check(found.path or found.name, found.dataset, metrics=metrics, data=data, progress=bar)
+        which = found.path or found.name
+        results = api.check(which, found.dataset, metrics=metrics, data=data, weights=weights, progress=bar)
     if as_json:
         terminal.print_json([result._asdict() for result in results])
     else:

@@ -12,6 +12,7 @@ from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
 from vaebench.models import card as cards
+from vaebench.models import code
 from vaebench.models.card import Card
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ def _use_zoo(ctx: click.Context, param: click.Parameter, folder: Path | None) ->
 zoo_option = click.option(
     "--zoo", type=click.Path(path_type=Path, exists=True, file_okay=False), expose_value=False, callback=_use_zoo,
     help="Folder of the zoo's weights that are not installed.  [default: $VAEBENCH_ZOO, else ./model_zoo]",
+)  # fmt: skip
+
+
+def _allow_code(ctx: click.Context, param: click.Parameter, yes: bool) -> None:
+    if yes:
+        ctx.with_resource(code.allowed())
+
+
+allow_code_option = click.option(
+    "--allow-code", is_flag=True, expose_value=False, callback=_allow_code,
+    help="Run the file of code that a card of the family module names: read it first.",
 )  # fmt: skip
 device_option = click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 

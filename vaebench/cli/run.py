@@ -10,6 +10,7 @@ import click
 
 from vaebench.cli.common import (
     SEED,
+    allow_code_option,
     as_json_option,
     boards_option,
     complete,
@@ -29,6 +30,7 @@ from vaebench.core.errors import DataError, UserError
 from vaebench.core.registry import load_dataset
 from vaebench.evaluation import choice
 from vaebench.models import card as cards
+from vaebench.models import code
 from vaebench.models.card import Card
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
 @click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board: same weights, data, "
               "metric, version, parameters, seed and number type.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
-@options(boards_option, as_json_option)
+@options(allow_code_option, boards_option, as_json_option)
 @click.pass_context
 def run(
     ctx: click.Context, models: tuple[str, ...], datasets: tuple[str, ...], card: Path | None,
@@ -87,6 +89,8 @@ def run(
     if len(found) > 1 and (weights or trajectory or name):
         told = "--weights, --name and --trajectory are of one model"
         raise UserError(f"{told}, and {len(found)} are asked for; name one")
+    if (workers or cluster) and any(each.family == code.FAMILY for each in found):
+        raise UserError("a network of one's own code is evaluated in this process; leave out --workers and --cluster")
     choice.check_names(metrics)  # before torch is imported
     if len(found) == 1 and weights is None:
         find_weights(found[0])

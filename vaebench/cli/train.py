@@ -7,6 +7,7 @@ import click
 
 from vaebench.cli.common import (
     SEED,
+    allow_code_option,
     as_json_option,
     data_option,
     dataset_option,
@@ -27,7 +28,7 @@ from vaebench.core.registry import load_dataset
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the card's.")
 @click.option("--trajectory", type=click.IntRange(min=1), metavar="N",
               help="Keep N checkpoints, evenly spaced, in a folder beside the weights.")  # fmt: skip
-@options(data_option, device_option, as_json_option)
+@options(data_option, device_option, allow_code_option, as_json_option)
 @click.pass_context
 def train(
     ctx: click.Context, model: str | None, dataset: str | None, card: Path | None, out: Path, seed: int | None,

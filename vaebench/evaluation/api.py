@@ -24,7 +24,8 @@ from vaebench.evaluation.journal import Journal
 from vaebench.evaluation.results import Results
 from vaebench.evaluation.run import Progress, Settings, Silent
 from vaebench.models import card as cards
-from vaebench.models import loading
+from vaebench.models import code, loading
+from vaebench.models.own import Unbound
 
 DTYPES = ("float32", "float64", "bfloat16")
 MOST_SEED = 2**63 - 1
@@ -51,6 +52,7 @@ def load_model(
     *,
     weights: str | Path | None = None,
     data: str | Path | None = None,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> LatentVariableModel:
     """A trained model, in evaluation mode on the CPU.
@@ -60,30 +62,35 @@ def load_model(
         dataset: the dataset, or its name; a card of one's own may name it itself.
         weights: a safetensors file, instead of the card's.
         data: as in `load_dataset`.
+        allow_code: whether the file of code that a card names may run.
         progress: is told of downloads.
 
     Raises:
         UserError: there is no such model, dataset or card, or the card's options do not fit.
         DataError: data or weights are absent, damaged, or do not fit the card.
     """
-    return entry_of(model, dataset, weights=weights, data=data, progress=progress).model.eval()
+    with code.allowed(allow_code):
+        return entry_of(model, dataset, weights=weights, data=data, progress=progress).model.eval()
 
 
 def check(
-    model: LatentVariableModel | str | Path,
+    model: LatentVariableModel | Unbound | str | Path,
     dataset: Dataset | str | None = None,
     *,
     metrics: Sequence[str] = (),
     data: str | Path | None = None,
+    weights: str | Path | None = None,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> list[Check]:
     """The outcome of each check of the conformance suite: on a model, its dataset, and metrics.
 
     Args:
-        model: a model, its name in the zoo, or the path of a card, whose weights are read if it has any.
+        model: as in `evaluate`; a card's weights are read if it has any.
         dataset: as in `evaluate`.
         metrics: names of metrics to check as well.
         data: as in `load_dataset`.
+        weights, allow_code: as in `load_model`.
         progress: is told of downloads.
 
     Raises:
@@ -93,9 +100,11 @@ def check(
     choice.check_names(metrics)
     if isinstance(model, str | Path):
         card, content = _card(model, dataset, data)
-        network = loading.build_model(card, content.space)
-        if card.weights is not None:
-            loading.load_weights(network, card.weights_path((progress or Silent()).fetch))
+        with code.allowed(allow_code):
+            network = loading.build_model(card, content.space)
+        if weights is not None or card.weights is not None:
+            path = card.weights_path((progress or Silent()).fetch) if weights is None else Path(weights)
+            loading.load_weights(network, path)
     else:
         content = _dataset(dataset, data)
         network = _own(model, content)
@@ -105,7 +114,7 @@ def check(
 
 
 def evaluate(
-    model: LatentVariableModel | str | Path,
+    model: LatentVariableModel | Unbound | str | Path,
     dataset: Dataset | str | None = None,
     metrics: str | Sequence[str] | Mapping[str, Metric] | None = None,
     preset: Preset = "standard",
@@ -117,6 +126,7 @@ def evaluate(
     weights: str | Path | None = None,
     name: str | None = None,
     max_draws: int | None = None,
+    allow_code: bool = False,
     progress: Progress | None = None,
 ) -> Results:
     """The values of every metric that applies, with their errors; nothing is written until `Results.write`.
@@ -126,7 +136,8 @@ def evaluate(
     code has no name, are not.
 
     Args:
-        model: a model, its name in the zoo, or the path of a card. A model in memory is copied, and stays as it is.
+        model: a model, what `from_module` gives, a name of the zoo, or the path of a card. A model in memory is copied,
+            and stays as it is.
         dataset: a dataset, or its name; a card of one's own may name it itself.
         metrics: a name, names, or metrics by name; by default all.
         preset: the parameters of metrics that are given by name: "quick", "standard" or "paper".
@@ -137,6 +148,7 @@ def evaluate(
         weights: a safetensors file, instead of the card's.
         name: of the model on a board; by default the card's, or "own-" and the class of a model in memory.
         max_draws: how many are decoded at once: memory only, no result.
+        allow_code: whether the file of code that a card names may run.
         progress: is told of passes, failures and downloads, as `run.Progress` says.
 
     Raises:
@@ -158,11 +170,13 @@ def evaluate(
         data=None if data is None else Path(data),
     )
     if isinstance(model, str | Path):
-        entry = entry_of(model, dataset, weights=weights, data=data, name=name, progress=heard)
+        with code.allowed(allow_code):
+            entry = entry_of(model, dataset, weights=weights, data=data, name=name, progress=heard)
+            _ = entry.model  # made, and kept, while its code may run
     else:
         content = _dataset(dataset, data)
         called = entries.check_own(name or _name_of(model), content.name)
-        entry = entries.of_model(copy.deepcopy(_own(model, content)), content, called)
+        entry = entries.of_model(_own(copy.deepcopy(model), content), content, called)
     rows, kept = list[Row](), dict[tuple[str, str], bytes]()
 
     def keep(metric: str, file: str, content: bytes) -> None:
@@ -200,7 +214,11 @@ def _dataset(dataset: Dataset | str | None, data: str | Path | None) -> Dataset:
 
 
 def _own(model: object, dataset: Dataset) -> LatentVariableModel:
-    """`model`. UserError unless it is a model, and of the dataset's space."""
+    """`model`, bound to the dataset's space. UserError unless it is a model, and of that space."""
+    if isinstance(model, Unbound):
+        return model.bind(dataset.space)
+    if isinstance(model, torch.nn.Module) and not isinstance(model, LatentVariableModel):
+        raise UserError(f"a {type(model).__name__} is a network; say how it is called, by vaebench.from_module")
     if not isinstance(model, LatentVariableModel):
         kinds = "a LatentVariableModel, the name of a model of the zoo, or the path of a card"
         raise UserError(f"a {type(model).__name__} is not a model; give {kinds}")
@@ -217,5 +235,6 @@ def _chosen(metrics: str | Sequence[str] | Mapping[str, Metric] | None, preset: 
     return choice.metrics([metrics] if isinstance(metrics, str) else metrics or (), preset)
 
 
-def _name_of(model: LatentVariableModel) -> str:
-    return "own-" + (re.sub(r"[^a-z0-9]+", "-", type(model).__name__.lower()).strip("-") or "model")
+def _name_of(model: LatentVariableModel | Unbound) -> str:
+    kind = type(model.network if isinstance(model, Unbound) else model)
+    return "own-" + (re.sub(r"[^a-z0-9]+", "-", kind.__name__.lower()).strip("-") or "model")

@@ -1,5 +1,6 @@
 """From a card to a model: fresh, or with weights that are checked before they are believed."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ from vaebench.core import tables as tables_
 from vaebench.core.data import Space
 from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.core.model import LatentVariableModel
+from vaebench.models import code
 from vaebench.models.card import Card
 from vaebench.models.safetensors_header import looks_like
 
@@ -25,8 +27,25 @@ def build_model(card: Card, space: Space) -> LatentVariableModel:
     plugin: Any = plugins.load("adapters", card.family)
     adapter, options = plugin
     with foreign(lambda reason: UserError(f"card {card.id} [model]: {reason}")):  # torch: sizes beyond memory
-        model: LatentVariableModel = adapter(space, tables_.build(options, card.model, f"card {card.id} [model]"))
+        made = tables_.build(options, card.model, f"card {card.id} [model]")
+        if isinstance(made, code.FromFile):
+            made = dataclasses.replace(made, file=str(_beside(card, made.file)))
+        model: LatentVariableModel = adapter(space, made)
     return model
+
+
+def _beside(card: Card, file: str) -> Path:
+    """The `file` that a card names. UserError where that is not the name of one beside it."""
+    if card.path is None or Path(file).name != file or not file.endswith(".py"):
+        raise UserError(f"card {card.id} [model]: file = {file!r} should be the name of a .py file beside the card")
+    return card.path.parent / file
+
+
+def code_file(card: Card) -> Path | None:
+    """The file of code that the card's model is made by, or None. UserError where it is not beside it."""
+    if card.family != code.FAMILY:
+        return None
+    return _beside(card, str(card.model.get("file")))
 
 
 def _some(names: list[str]) -> str:
@@ -90,5 +109,12 @@ def fitting(model: LatentVariableModel, path: Path) -> dict[str, torch.Tensor]:
 
 
 def architecture(card: Card) -> str:
-    """64 hex digits that name the card's adapter and its options: with the weights, they are the model."""
-    return hashlib.sha256(json.dumps([card.family, card.model], sort_keys=True).encode()).hexdigest()
+    """64 hex digits that name the card's adapter, its options and its own code: with the weights, they are the model.
+
+    UserError where there is such code, and it may not run.
+    """
+    told = [card.family, card.model]
+    if (file := code_file(card)) is not None:
+        code.check_allowed(file)
+        told.append(code.digest(file))
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

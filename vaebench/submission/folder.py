@@ -22,7 +22,7 @@ from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
 from vaebench.core.remote import Fetching
 from vaebench.models import card as cards
-from vaebench.models import safetensors_header
+from vaebench.models import code, safetensors_header
 from vaebench.models.card import Card
 from vaebench.submission.tree import MAX_CARD, MOST, NAME, allowed
 
@@ -176,6 +176,8 @@ def _card_faults(card: Card) -> Iterator[str]:
         yield str(unknown("dataset", card.dataset, plugins.shipped("datasets")))
     if card.family not in plugins.shipped("adapters"):
         yield f"{unknown('family', card.family, plugins.shipped('adapters'))}; one from outside is not to be had there"
+    elif card.family == code.FAMILY:
+        yield f"family = {card.family!r} runs a file of code, and a submission runs none; give a card of another family"
     if card.weights is None:
         return
     if card.weights.file != f"{card.name}.safetensors":

@@ -26,7 +26,7 @@ from vaebench.core.data import Dataset
 from vaebench.core.errors import UserError
 from vaebench.core.tables import Table
 from vaebench.models import card as cards
-from vaebench.models import trajectory
+from vaebench.models import code, loading, trajectory
 from vaebench.models.card import Card, Trained, Weights
 
 FORMAT = 1
@@ -145,6 +145,8 @@ def digest(card: Card, dataset: Dataset) -> str:
         "space": dataclasses.asdict(dataset.space),
         "data": dataset.fingerprint,
     }
+    if (file := loading.code_file(card)) is not None:
+        content["code"] = code.digest(file)
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -226,6 +228,8 @@ def finish(outputs: Outputs, card: Card, state: State, device: torch.device) -> 
         vaebench=__version__,
         torch=str(torch.__version__),
     )
+    if (file := loading.code_file(card)) is not None:
+        files.write_atomic(outputs.card.parent / file.name, file.read_bytes())
     cards.write(dataclasses.replace(card, weights=weights, trained=trained), outputs.card)
     outputs.resume.unlink(missing_ok=True)
     return cards.read(outputs.card, card.dataset)

@@ -1,0 +1,316 @@
+"""Laws of networks as they are: every way to encode and decode; what is refused, and that code needs leave."""
+
+import dataclasses
+import math
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Independent, Normal
+
+import vaebench as face
+from vaebench.core import checks
+from vaebench.core.data import Space
+from vaebench.core.errors import UserError
+from vaebench.models.own import from_module
+
+Invoke = Callable[..., Result]
+GREY, BINARY, REAL = Space((1, 8, 8), 17, "pmf"), Space((1, 8, 8), 2, "pmf"), Space((6,), None, "density")
+FILE = """
+import torch
+from torch import nn
+
+
+class VAE(nn.Module):
+    def __init__(self, latent=4):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(64, 2 * latent), nn.Linear(latent, 64)
+
+    def encode(self, x):
+        return self.inner(x).chunk(2, dim=1)
+
+    def decode(self, z):
+        return torch.sigmoid(self.outer(z))
+"""
+MODEL = {"likelihood": "discretised-logistic", "output": "unit", "scale": 0.1}
+
+
+class Plain(nn.Module):
+    """Flat vectors in and out."""
+
+    def __init__(self, dims: int = 64, latent: int = 3, channels: int = 1) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(dims, 2 * latent), nn.Linear(latent, dims * channels)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.inner(x).chunk(2, dim=1)
+
+    def decode(self, z: Tensor) -> Any:
+        return self.outer(z)
+
+
+class Sigmoid(Plain):
+    def decode(self, z: Tensor) -> Tensor:
+        return self.outer(z).sigmoid()
+
+
+class Tanh(Plain):
+    def decode(self, z: Tensor) -> Tensor:
+        return self.outer(z).tanh()
+
+
+class Distributed(Plain):
+    def encode(self, x: Tensor) -> Any:
+        mean, log_variance = super().encode(x)
+        return Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
+
+
+class Spatial(nn.Module):
+    """As diffusers' autoencoders: images in and out, latents (2, 4, 4), objects with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(1, 4, 3, 2, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1)
+
+    def encode(self, x: Tensor) -> Any:
+        mean, log_variance = self.inner(x).chunk(2, dim=1)
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=mean, logvar=log_variance))
+
+    def decode(self, z: Tensor) -> Any:
+        return SimpleNamespace(sample=self.outer(z))
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], Space, dict[str, Any]]] = {
+    "logits": (Plain, BINARY, {"likelihood": "bernoulli", "output": "logits"}),
+    "sigmoid": (Sigmoid, BINARY, {"likelihood": "bernoulli", "output": "unit"}),
+    "tanh": (Tanh, BINARY, {"likelihood": "bernoulli", "output": "centred", "input": "centred"}),
+    "means": (Sigmoid, GREY, {**MODEL, "input": "levels"}),
+    "centred means": (Tanh, GREY, {**MODEL, "output": "centred", "latent": 3}),
+    "distribution": (Distributed, GREY, MODEL),
+    "levels": (lambda: Plain(channels=17), GREY, {"likelihood": "categorical"}),
+    "spatial": (Spatial, GREY, {"likelihood": "discretised-logistic", "latent": (2, 4, 4)}),
+    "real": (lambda: Plain(6), REAL, {"likelihood": "gaussian", "scale": 0.5}),
+    "real, both": (lambda: Plain(6, channels=2), REAL, {"likelihood": "gaussian"}),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Space, dict[str, Any]]:
+    torch.manual_seed(0)
+    make, space, wiring = CASES[request.param]
+    return make(), space, wiring
+
+
+def test_every_promise_is_kept(case: tuple[nn.Module, Space, dict[str, Any]]) -> None:
+    network, space, wiring = case
+    model = from_module(network, **wiring).bind(space)
+    assert [check for check in checks.check_model(model) if not check.passed] == []
+    assert {name for name, _ in model.inference_parameters()} == {"network.inner.weight", "network.inner.bias"}
+
+
+def test_a_network_is_left_as_it_was(case: tuple[nn.Module, Space, dict[str, Any]]) -> None:
+    network, space, wiring = case
+    network.train().requires_grad_(False)
+    state = torch.get_rng_state()
+    from_module(network, **wiring).bind(space)
+    assert network.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
+
+
+@torch.no_grad()
+def test_a_sigmoid_is_its_logits() -> None:
+    x = torch.randint(0, 2, (5, 1, 8, 8)).to(torch.uint8)
+    plain = Plain()
+    same = Sigmoid()
+    same.load_state_dict(plain.state_dict())
+    z = (torch.randn(2, 5, 3),)
+    logits = from_module(plain, "bernoulli", output="logits").bind(BINARY).likelihood(z).log_prob(x)
+    unit = from_module(same, "bernoulli", output="unit").bind(BINARY).likelihood(z).log_prob(x)
+    assert torch.allclose(logits, unit, rtol=1e-5, atol=1e-4)
+    wanted = Bernoulli(logits=plain.decode(z[0])).log_prob(x.flatten(1).float()).sum(-1)
+    assert torch.allclose(logits, wanted, rtol=1e-5, atol=1e-4)
+    nn.init.constant_(same.outer.bias, 200.0)  # a full sigmoid
+    full = from_module(same, "bernoulli", output="unit").bind(BINARY).likelihood(z).log_prob(x)
+    assert full.isfinite().all()
+
+
+@torch.no_grad()
+def test_inputs_and_scales_are_in_the_units_that_are_said() -> None:
+    x = torch.arange(64).remainder(17).view(1, 1, 8, 8).to(torch.uint8)
+    network = Sigmoid()
+    for kind, given in (("unit", x / 16), ("centred", x / 8 - 1), ("levels", x.float())):
+        q = from_module(network, **MODEL, input=kind).bind(GREY).posterior(x)
+        assert torch.allclose(q.mean, network.encode(given.flatten(1))[0], atol=1e-6)
+    z = torch.randn(1, 1, 3)
+    found = from_module(network, **MODEL).bind(GREY).likelihood((z,)).raw
+    mean = 2 * network.decode(z[0]).view(1, 1, 1, 8, 8) - 1
+    assert torch.allclose(found, torch.cat([mean, torch.full_like(mean, math.log(0.2))], 2), atol=1e-6)
+
+
+class Three(Plain):
+    def encode(self, x: Tensor) -> Any:
+        return (*super().encode(x), x)
+
+
+class One(Plain):
+    def encode(self, x: Tensor) -> Any:
+        return self.inner(x)
+
+
+class Pair(Plain):
+    def decode(self, z: Tensor) -> Any:
+        return z, z
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "says"),
+    [
+        (Three(), {}, "encode gives 3 things (Tensor, Tensor, Tensor); it should return (mean, log-variance)"),
+        (One(), {}, "encode gives one tensor (2, 6); it should return"),
+        (Pair(), {}, "decode gives 2 things (Tensor, Tensor); it should return a tensor"),
+        (Plain(channels=2), {}, "decode gives (128,) for an example; discretised-logistic on examples (1, 8, 8)"),
+        (Plain(dims=65), {}, "encode ('encode') does not take (2, 1, 8, 8): "),
+        (Plain(), {"latent": 7}, "encode gives latents of shape (3,), not latent = (7,)"),
+        (Plain(), {"encode": "encoder"}, "Plain has no 'encoder' to encode by; set encode = NAME"),
+        ("network", {}, "a str is not a network"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_one_line(network: Any, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_module(network, **{**MODEL, **changes}).bind(GREY)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"likelihood": "bernouli"}, "likelihood = 'bernouli' should be one of"),
+        ({"output": "logits"}, "output = 'logits' is of bernoulli and categorical"),
+        ({"scale": -1.0}, "scale = -1.0 should be positive"),
+        ({"scale": None}, "gives means alone; give their scale = NUMBER"),
+        ({"likelihood": "categorical"}, "scale = 0.1 is of discretised-logistic and gaussian alone"),
+    ],
+)
+def test_wirings_that_do_not_go_together(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says.replace("(", r"\(")):
+        from_module(Plain(), **{**MODEL, **changes})
+
+
+def test_a_bare_network_is_told_how_to_come_in() -> None:
+    with pytest.raises(UserError, match=r"a Plain is a network; say how it is called, by vaebench\.from_module"):
+        face.evaluate(Plain(), "digits")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    (tmp_path / "vae.py").write_text(FILE, encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        textwrap.dedent("""
+            dataset = "digits"
+            summary = "A plain VAE."
+            family = "module"
+
+            [model]
+            file = "vae.py"
+            name = "VAE"
+            arguments = {latent = 5}
+            likelihood = "discretised-logistic"
+            output = "unit"
+            scale = 0.1
+
+            [training]
+            epochs = 1
+        """),
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_code_runs_only_with_leave(card: Path, vaebench: Invoke, refused: Callable[..., str], boards: Path) -> None:
+    out = card.parent / "out"
+    train = ("train", "--card", card, "--out", out)
+    mark = card.parent / "ran"
+    (card.parent / "vae.py").write_text(f"open({str(mark)!r}, 'w').close()\n{FILE}", encoding="utf-8")
+    refused(2, train, "vae.py is code, which its card asks to run", "--allow-code")
+    refused(2, ("check", "--card", card), "--allow-code")
+    assert not mark.exists()
+    assert vaebench(*train, "--allow-code").exit_code == 0
+    assert mark.exists()
+    mark.unlink()
+    run = ("run", "--card", out / "mine.toml", "--metric", "likelihood", "--preset", "quick", "--leaderboards", boards)
+    (out / "vae.py").write_text(f"open({str(mark)!r}, 'w').close()\n{FILE}\n", encoding="utf-8")  # another content
+    refused(2, run, "--allow-code")
+    found = vaebench("submit", out, "--dry-run")
+    assert "runs a file of code" in found.output
+    assert not mark.exists()
+    refused(2, (*run, "--allow-code", "--workers", 2), "leave out --workers")
+    assert vaebench(*run, "--allow-code").exit_code == 0
+    assert mark.exists()
+    assert vaebench("check", "--card", out / "mine.toml", "--allow-code").exit_code == 0
+
+
+def test_the_card_and_the_call_have_the_same_values(card: Path) -> None:
+    torch.manual_seed(0)
+    model = face.from_module(torch.nn.Module(), **MODEL)
+    scope: dict[str, Any] = {}
+    exec(FILE, scope)
+    model = dataclasses.replace(model, network=scope["VAE"](latent=5))
+    weights = card.parent / "mine.safetensors"
+    save_file({f"network.{name}": tensor for name, tensor in model.network.state_dict().items()}, weights)
+    named = face.evaluate(card, metrics="likelihood", preset="quick", weights=weights, allow_code=True)
+    own = face.evaluate(model, "digits", "likelihood", "quick")
+    assert {name: value.value for name, value in own.items()} == {name: value.value for name, value in named.items()}
+    assert {row.model for row in own.rows} == {"own-vae"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("import torch\n", "import tensorflow_of_mine\n", "vae.py cannot be run: ModuleNotFoundError"),
+        ("class VAE", "class VAEE", "unknown name 'VAE'; did you mean 'VAEE'?"),
+        ("latent=4", "width=4", "VAE(latent=5) raises TypeError"),
+    ],
+)
+def test_files_that_do_not_give_a_network(
+    card: Path, refused: Callable[..., str], old: str, new: str, says: str
+) -> None:
+    (card.parent / "vae.py").write_text(FILE.replace(old, new, 1), encoding="utf-8")
+    refused(2, ("check", "--card", card, "--allow-code"), says)
+
+
+def test_a_file_elsewhere_is_refused(card: Path, refused: Callable[..., str]) -> None:
+    card.write_text(card.read_text().replace('"vae.py"', '"../vae.py"'))
+    refused(2, ("check", "--card", card, "--allow-code"), "should be the name of a .py file beside the card")
+
+
+def test_the_readme_goes_from_a_file_to_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(import torch, vaebench\n.*?)```", readme, re.DOTALL)
+    assert len(example.splitlines()) <= 20
+    (tmp_path / "vae.py").write_text(FILE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(FILE, scope)
+    torch.save(scope["VAE"](latent=8).state_dict(), tmp_path / "vae.pt")
+    monkeypatch.delitem(sys.modules, "vae", raising=False)
+    exec(example, {})
+    monkeypatch.delitem(sys.modules, "vae", raising=False)
+    shown = capsys.readouterr().out
+    assert "own-vae on digits" in shown
+    assert "nll" in shown
+    assert "passed=False" not in shown

@@ -1,0 +1,96 @@
+"""How a network of any kind is called, and what the numbers that it is given and gives mean."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Input = Literal["unit", "centred", "levels"]
+Output = Literal["logits", "unit", "centred", "raw"]
+_WITH_SCALE = ("discretised-logistic", "gaussian")
+_WITH_LOGITS = ("bernoulli", "categorical")
+_RETURNS = "return (mean, log-variance), a torch Normal, or an object with latent_dist"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wiring:
+    """How a network is called, and what its numbers mean.
+
+    `encode` and `decode` name its methods, or its parts. `input` is what it is given of data that have levels: x in
+    [0, 1] ("unit"), in [-1, 1] ("centred"), or the numbers 0..levels-1; real data are given as they are. `output` is
+    what it gives: logits, means in [0, 1] or [-1, 1], or "raw": all that the likelihood reads. `scale` is the standard
+    deviation (gaussian) or scale (discretised-logistic) of a decoder that gives means alone, in the units of those.
+    `latent` is the shape of one example's latents, which is found where it is None.
+    """
+
+    likelihood: Literal[
+        "bernoulli",
+        "categorical",
+        "discretised-logistic",
+        "discretised-logistic-mixture",
+        "gaussian",
+        "fixed-gaussian",
+    ]
+    encode: str = "encode"
+    decode: str = "decode"
+    input: Input = "unit"
+    output: Output = "raw"
+    latent: int | tuple[int, ...] | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale = {self.scale} should be positive")
+        if self.scale is not None and self.likelihood not in _WITH_SCALE:
+            raise ValueError(f"scale = {self.scale} is of {' and '.join(_WITH_SCALE)} alone; leave it out")
+        if self.output == "logits" and self.likelihood not in _WITH_LOGITS:
+            raise ValueError(f"output = 'logits' is of {' and '.join(_WITH_LOGITS)}, not of {self.likelihood!r}")
+        if self.output in ("unit", "centred") and self.likelihood not in ("bernoulli", "discretised-logistic"):
+            raise ValueError(f"output = {self.output!r} is not what {self.likelihood!r} reads; say 'raw'")
+        if self.output in ("unit", "centred") and self.likelihood in _WITH_SCALE and self.scale is None:
+            raise ValueError(f"output = {self.output!r} gives means alone; give their scale = NUMBER as well")
+
+    @property
+    def means_alone(self) -> bool:
+        """Whether the decoder gives means, to which `scale` is put."""
+        return self.scale is not None
+
+
+class WiringError(ValueError):
+    """A network does not do what its wiring says."""
+
+
+def _described(found: object) -> str:
+    if isinstance(found, tuple | list):
+        return f"{len(found)} things ({', '.join(type(each).__name__ for each in found)})"
+    return f"one tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+
+
+def _inner(found: object) -> object:
+    return found.base_dist if isinstance(found, torch.distributions.Independent) else found
+
+
+def moments(found: Any) -> Tensor:
+    """Mean and log-variance, (B, 2, *latent), of whatever an encoder gives. WiringError where it gives none."""
+    if (inner := getattr(found, "latent_dist", None)) is not None:
+        mean, log_variance = inner.mean, inner.logvar
+    elif isinstance(_inner(found), torch.distributions.Normal):
+        mean, log_variance = found.mean, 2 * found.stddev.log()
+    elif isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(each, Tensor) for each in found):
+        mean, log_variance = found
+    else:
+        raise WiringError(f"encode gives {_described(found)}; it should {_RETURNS}")
+    if mean.shape != log_variance.shape:
+        shapes = f"{tuple(mean.shape)} and a log-variance {tuple(log_variance.shape)}"
+        raise WiringError(f"encode gives a mean {shapes}; they should be of one shape")
+    return torch.stack([mean, log_variance], dim=1)
+
+
+def decoded(found: Any) -> Tensor:
+    """The tensor of whatever a decoder gives. WiringError where there is none."""
+    inner = found if isinstance(found, Tensor) else getattr(found, "sample", None)
+    if not isinstance(inner, Tensor):
+        raise WiringError(f"decode gives {_described(found)}; it should return a tensor, or an object with sample")
+    return inner
