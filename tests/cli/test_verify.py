@@ -305,3 +305,14 @@ def test_a_user_s_own_model_is_verified_by_its_card(
     mine = ("mine", "digits", "--card", out / "mine.toml", "--leaderboards", boards)
     assert vaebench("verify", *mine).exit_code == 0
     assert vaebench("reproduce", *mine, "--seed", 0).exit_code == 0
+
+
+def test_rows_of_other_weights_under_the_name_are_left_alone(measured: Path, vaebench: Invoke) -> None:
+    other = [dataclasses.replace(row, weights_sha256="0" * 64) for row in board.read(measured, "digits")]
+    board.write(measured, other)
+    assert len(board.read(measured, "digits")) == 2 * len(other)
+    assert vaebench(*VERIFY, measured).exit_code == 0
+    rows = board.read(measured, "digits")
+    assert {row.verified for row in rows if row.weights_sha256 == "0" * 64} == {"unverified"}
+    assert {row.verified for row in rows if row.weights_sha256 != "0" * 64} == {"verified"}
+    assert vaebench(*REPRODUCE, measured, "--seed", 0).exit_code == 0

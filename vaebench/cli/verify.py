@@ -1,6 +1,5 @@
 """vaebench verify and vaebench reproduce: rows measured again."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,8 @@ from vaebench.core.registry import load_dataset
 from vaebench.models import card as cards
 
 if TYPE_CHECKING:
-    from vaebench.boards.rows import Row
-    from vaebench.evaluation.entry import Entry
     from vaebench.evaluation.run import Settings
+    from vaebench.models.card import Card
 
 arguments = options(
     click.argument("model", shell_complete=complete(lambda: sorted({name for _, name in cards.ids()}))),
@@ -44,15 +42,12 @@ entry_options = options(
 )
 
 
-def _entry(rows: "Sequence[Row]", card: Path | None, weights: Path | None, data: Path | None) -> "Entry":
-    """What `rows` were measured on, by the zoo's card or this one; UserError where it has changed."""
-    from vaebench.evaluation import remeasure
-
-    model, dataset = rows[0].model, rows[0].dataset
+def _behind(model: str, dataset: str, card: Path | None, weights: Path | None) -> "tuple[Card, Path]":
+    """What rows were measured on, by the zoo's card or this one: the card and the file of weights."""
     found = find_card(None if card else model, dataset, card)
-    if found.name != model and weights is None:  # else the weights are those that a run has named
+    if found.name != model:
         raise UserError(f"card {card} is of {found.name}, not of {model}; give the card of {model}")
-    return remeasure.entry_behind(rows, found, weights or find_weights(found), load_dataset(dataset, data))
+    return found, weights or find_weights(found)
 
 
 def _settings(device: str, seed: int, max_draws: int | None, data: Path | None, *, journal: bool) -> "Settings":
@@ -106,7 +101,9 @@ def verify(
     if not dry_run:
         files.check_writable(leaderboards / dataset)
     tell_board(leaderboards, root)
-    entry = _entry(rows, card, weights, data)
+    found, file = _behind(model, dataset, card, weights)
+    rows = remeasure.of_weights(rows, file)
+    entry = remeasure.entry_behind(rows, found, file, load_dataset(dataset, data))
     settings = _settings(device, seed, max_draws, data, journal=True)
     with progress.Bar(ctx.find_root().params["debug"]) as bar:
         judged, again = remeasure.verify(
@@ -157,12 +154,14 @@ def reproduce(
         raise UserError(f"{model} on {dataset} has no such row of seed {seed}; leave --seed out to see which there are")
     if column is not None and not any(row.column == column for row in rows):
         raise UserError(f"{model} on {dataset}: {unknown('column', column, {row.column for row in rows})}")
+    of, file = _behind(model, dataset, card, weights)
+    rows = remeasure.of_weights(rows, file)
     runs = remeasure.runs_of([row for row in rows if column in (None, row.column)], by_seed=True)
     if len(runs) > 1:
         told = "; ".join(f"{run[0].metric}, seed {run[0].seed}, {run[0].parameters}" for run in runs)
         raise UserError(f"{len(runs)} runs fit: {told}; choose one with --metric, --seed or --class FIELD=VALUE")
     (run,) = runs
-    entry = _entry(run, card, weights, data)
+    entry = remeasure.entry_behind(run, of, file, load_dataset(dataset, data))
     own = "cpu" if run[0].device in ("cpu", None) else "cuda"
     with progress.Bar(ctx.find_root().params["debug"]) as bar:
         found = remeasure.reproduce(entry, run, _settings(device or own, 0, None, data, journal=False), bar)

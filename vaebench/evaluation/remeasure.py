@@ -68,6 +68,12 @@ def stored_rows(leaderboards: Path, model: str, dataset: str, metrics: Sequence[
     return rows
 
 
+def of_weights(rows: Sequence[Row], weights: Path) -> list[Row]:
+    """Of rows of several weights under one name, those of the file `weights`; all, where none are of it."""
+    sha256 = files.sha256(weights)
+    return [row for row in rows if row.weights_sha256 == sha256] or list(rows)
+
+
 def entry_behind(rows: Iterable[Row], card: Card, weights: Path, dataset: Dataset) -> Entry:
     """The entry that `rows` are of; UserError where they were measured on other weights or data."""
     found = entries.of_card(card, weights, dataset)
