@@ -80,7 +80,7 @@ KINDS: dict[str, Callable[[], LatentDistribution]] = {
     "other": Other,
 }
 CAN: dict[str, set[str]] = {
-    "first": {"gaussian", "chain", "one group", "coupling", "phase space"},
+    "first": {"gaussian", "chain", "one group", "coupling", "phase space", "other"},
     "moments": {"gaussian"},
     "kl": {"gaussian", "chain", "one group", "carried"},
     "to_base": {"gaussian", "coupling", "phase space"},

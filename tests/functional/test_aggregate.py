@@ -45,7 +45,7 @@ def test_equals_the_broadcast_form(
     monkeypatch.setattr(aggregate, "POINTS", tile[0])
     monkeypatch.setattr(aggregate, "COMPONENTS", tile[1])
     mean, log_variance = posteriors(count, latent, scale, shift)
-    near, _ = draw_mixture(mean, log_variance, 50, 1)
+    near, *_ = draw_mixture(mean, log_variance, 50, 1)
     far = torch.full((1, latent), shift + 30.0)
     z = torch.cat([near, far])
     found, exact = log_mixture_density(z, mean, log_variance), broadcast(z, mean, log_variance)
@@ -66,14 +66,14 @@ def test_marginals_are_the_density_of_each_dimension() -> None:
 
 def test_draws_come_from_every_component_alike_and_from_the_seed() -> None:
     mean, log_variance = posteriors(7, 3, 0.5)
-    z, component = draw_mixture(mean, log_variance, 7000, 3)
+    z, component, _ = draw_mixture(mean, log_variance, 7000, 3)
     assert component.bincount().tolist() == [1000] * 7
     residual = (z - mean[component]) * (-0.5 * log_variance[component]).exp()
     assert residual.mean(0).abs().max() < 4 / 7000**0.5
     assert (residual.var(0) - 1).abs().max() < 4 * (2 / 7000) ** 0.5
     assert draw_mixture(mean, log_variance, 7000, 3)[0].equal(z)
     assert not draw_mixture(mean, log_variance, 7000, 4)[0].equal(z)
-    few, some = draw_mixture(mean, log_variance, 3, 3)
+    few, some, _ = draw_mixture(mean, log_variance, 3, 3)
     assert few.equal(z[:3])
     assert len(set(some.tolist())) == 3
 
@@ -91,7 +91,7 @@ def test_a_gaussian_posterior_of_gaussian_data_has_its_exact_marginal() -> None:
     a, b, count = 0.8, 0.6, 20_000
     mean = a * torch.randn(count, 1, generator=generator)
     log_variance = torch.full((count, 1), 2 * math.log(b))
-    z, _ = draw_mixture(mean, log_variance, len(mean), 0)
+    z, *_ = draw_mixture(mean, log_variance, len(mean), 0)
     exact = -0.5 * (z.double()[:, 0] ** 2 / (a * a + b * b) + math.log(2 * math.pi * (a * a + b * b)))
     difference, error = mean_stderr(log_mixture_density(z, mean, log_variance) - exact)
     assert error is not None

@@ -19,8 +19,8 @@ from vaebench.evaluation.selftest import bounds
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.importance import ImportanceWeights
 from vaebench.functional.statistics import mean_stderr
-from vaebench.metrics import likelihood
 from vaebench.metrics.likelihood import Likelihood
+from vaebench.metrics.shared import bounds as passes
 from vaebench.metrics.shared.bounds import score
 from vaebench.models.oracles import SIGMA, Oracle, oracles
 
@@ -176,7 +176,14 @@ def sigma_for_variance(patch: pytest.MonkeyPatch) -> None:
     def log_prob(self: DiagonalGaussian, latents: tuple[Tensor, ...]) -> Tensor:
         return log_density(latents[0], self.mean, 0.5 * self.log_variance)
 
+    draw = DiagonalGaussian.rsample_with_log_prob
+
+    def scored(self: DiagonalGaussian, samples: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        latents, _ = draw(self, samples)
+        return latents, log_prob(self, latents)
+
     patch.setattr(DiagonalGaussian, "log_prob", log_prob)
+    patch.setattr(DiagonalGaussian, "rsample_with_log_prob", scored)
 
 
 def swap_prior_and_posterior(patch: pytest.MonkeyPatch) -> None:
@@ -200,7 +207,7 @@ def round_k_down(patch: pytest.MonkeyPatch) -> None:
         def result(self) -> Any:
             return self.weights.result()
 
-    patch.setattr(likelihood, "ImportanceWeights", Rounded)
+    patch.setattr(passes, "ImportanceWeights", Rounded)
 
 
 PATCHES = [

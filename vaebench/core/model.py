@@ -105,9 +105,8 @@ class FactoredModel(LatentVariableModel, ABC):
             return draws, (draws.log_posterior - draws.log_prior).mean(0)
 
     def _scored(self, x: Tensor, posterior: LatentDistribution, prior: LatentDistribution, samples: int) -> Draws:
-        latents = posterior.rsample(samples)
-        log_likelihood = self.likelihood(latents).log_prob(x)
-        return Draws(latents, log_likelihood, prior.log_prob(latents), posterior.log_prob(latents))
+        latents, log_posterior = posterior.rsample_with_log_prob(samples)
+        return Draws(latents, self.likelihood(latents).log_prob(x), prior.log_prob(latents), log_posterior)
 
     def joint(self, x: Tensor, start: Literal["posterior", "prior"] = "posterior") -> Joint:
         prior = self.prior(len(x))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vaebench.distributions import noise
 from vaebench.distributions.latent import LatentDistribution, Latents
+from vaebench.functional.gaussian import log_density_of_noise
 
 
 def _net(width: int, hidden: int) -> nn.Sequential:
@@ -51,10 +52,17 @@ class CouplingFlow(nn.Module):
 
     def inverse(self, u: Tensor) -> Tensor:
         """z = g^-1(u), (..., L)."""
+        return self.inverse_with_log_det(u)[0]
+
+    def inverse_with_log_det(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """z = g^-1(u) (..., L), and log |det dg/dz| at z (...)."""
+        log_det = torch.zeros(u.shape[:-1], dtype=u.dtype, device=u.device)
         for mask, s, t in zip(self.mask, self.s, self.t, strict=True):
             kept = mask * u
-            u = kept + (1 - mask) * (u * torch.exp(s(kept)) + t(kept))
-        return u
+            scale = s(kept)
+            u = kept + (1 - mask) * (u * torch.exp(scale) + t(kept))
+            log_det = log_det - ((1 - mask) * scale).sum(-1)
+        return u, log_det
 
 
 @final
@@ -68,8 +76,10 @@ class DecoupledPrior(LatentDistribution):
 
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """One group: ((S, B, L),), z = g^-1(t eps)."""
-        eps = noise.standard_normal((samples, self.batch, self.flow.mask.shape[1]), self.flow.mask)
-        return (self.flow.inverse(self.temperature * eps),)
+        return self.rsample_with_log_prob(samples)[0]
+
+    def rsample_with_log_prob(self, samples: int) -> tuple[Latents, Tensor]:
+        return self.made(noise.standard_normal((samples, self.batch, self.size), self.flow.mask))
 
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """log p(z) = log N(g(z); 0, t^2 I) + log |det dg/dz|, (S, B) nats."""
@@ -78,9 +88,6 @@ class DecoupledPrior(LatentDistribution):
         square = u.square().sum(-1) / self.temperature**2
         normal: Tensor = -0.5 * (square + width * math.log(2 * math.pi * self.temperature**2))
         return normal + cast(Tensor, log_det)
-
-    def first(self) -> "DecoupledPrior":
-        return self
 
     def to_base(self, z: Tensor) -> Tensor:
         u: Tensor = self.flow(z)[0]
@@ -95,9 +102,9 @@ class DecoupledPrior(LatentDistribution):
         return self.flow.mask.shape[1]
 
     def made(self, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The draws g^-1(t noise) that `noise` (S, B, L) makes, and their log density (S, B)."""
-        latents = (self.flow.inverse(self.temperature * noise),)
-        return latents, self.log_prob(latents)
+        """The draws g^-1(t noise) that `noise` (S, B, L) makes, and their log density (S, B), from the noise itself."""
+        z, log_det = self.flow.inverse_with_log_det(self.temperature * noise)
+        return (z,), log_density_of_noise(noise, torch.full_like(noise[0], 2 * math.log(self.temperature))) + log_det
 
     def noise_of(self, latents: tuple[Tensor, ...]) -> Tensor:
         """The noise g(z) / t that makes `latents`."""

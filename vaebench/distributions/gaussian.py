@@ -11,7 +11,7 @@ from vaebench.distributions import noise
 from vaebench.distributions.errors import UnavailableError
 from vaebench.distributions.latent import LatentDistribution, Latents, Moments
 from vaebench.functional.divergence import kl_gaussian
-from vaebench.functional.gaussian import log_density, log_density_of_noise
+from vaebench.functional.gaussian import log_density, log_density_of_noise, standardised
 
 
 @final
@@ -23,15 +23,14 @@ class DiagonalGaussian(LatentDistribution):
 
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """One group of reparameterised draws: ((S, B, L),)."""
-        eps = noise.standard_normal((samples, *self.mean.shape), self.mean)
-        return (self.mean + (0.5 * self.log_variance).exp() * eps,)
+        return self.rsample_with_log_prob(samples)[0]
+
+    def rsample_with_log_prob(self, samples: int) -> tuple[Latents, Tensor]:
+        return self.made(noise.standard_normal((samples, *self.mean.shape), self.mean))
 
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """log N(z; mean, variance) summed over L: (S, B) nats."""
         return log_density(latents[0], self.mean, self.log_variance)
-
-    def first(self) -> "DiagonalGaussian":
-        return self
 
     def moments(self) -> Moments:
         return Moments(self.mean, self.log_variance)
@@ -52,12 +51,12 @@ class DiagonalGaussian(LatentDistribution):
 
     def made(self, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The draws that `noise` (S, B, L) makes, and their log density (S, B), from the noise itself."""
-        z = torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
+        z = self.mean + (0.5 * self.log_variance).exp() * noise
         return (z,), log_density_of_noise(noise, self.log_variance)
 
     def noise_of(self, latents: tuple[Tensor, ...]) -> Tensor:
         """The noise that makes the first group of `latents`."""
-        return (latents[0] - self.mean) * (-0.5 * self.log_variance).exp()
+        return standardised(latents[0] - self.mean, self.log_variance)
 
 
 State = Any
@@ -125,23 +124,28 @@ class TopDownGaussian(LatentDistribution):
         """The latents of what is Gaussian."""
         return self.bijections[group].forward(z) if self.bijections else z
 
-    def _descend(self, noise_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-        latents: list[Tensor] = []
-        state = self.start
+    def _descend(self, noise_of: Callable[[Tensor], Tensor]) -> tuple[Latents, Tensor]:
+        """The latents that the noise makes, and their log density by that noise."""
+        latents, terms, state = list[Tensor](), list[Tensor](), self.start
         for g, conditional in enumerate(self.conditionals):
             mean, log_variance = conditional(state)
-            latents.append(self.carried(g, mean + (0.5 * log_variance).exp() * noise_of(mean)))
+            eps = noise_of(mean)
+            latents.append(self.carried(g, mean + (0.5 * log_variance).exp() * eps))
+            terms.append(log_density_of_noise(eps, log_variance, dims=eps.ndim - 2))
             if g + 1 < len(self.conditionals):
                 state = self.absorb(g, state, latents[g])
-        return tuple(latents)
+        return tuple(latents), sum(terms[1:], start=terms[0])
 
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """Every group, top-down: (S, B, *event) each."""
+        return self.rsample_with_log_prob(samples)[0]
+
+    def rsample_with_log_prob(self, samples: int) -> tuple[Latents, Tensor]:
         return self._descend(lambda mean: noise.standard_normal((samples, *mean.shape[1:]), mean))
 
     def means(self) -> tuple[Tensor, ...]:
         """Every group's mean given the means above it, carried through its bijection: (1, B, *event) each."""
-        return self._descend(torch.zeros_like)
+        return self._descend(torch.zeros_like)[0]
 
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """The sum of the groups' conditional log densities: (S, B) nats."""
@@ -171,14 +175,8 @@ class TopDownGaussian(LatentDistribution):
 
     def made(self, noise: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The draws that `noise` (S, B, E) makes, and their log density (S, B), from the noise itself."""
-        latents, terms, state = list[Tensor](), list[Tensor](), self.start
-        for g, (conditional, eps) in enumerate(zip(self.conditionals, self.groups(noise), strict=True)):
-            mean, log_variance = conditional(state)
-            latents.append(self.carried(g, mean + (0.5 * log_variance).exp() * eps))
-            terms.append(log_density_of_noise(eps, log_variance, dims=eps.ndim - 2))
-            if g + 1 < len(self.conditionals):
-                state = self.absorb(g, state, latents[g])
-        return tuple(latents), sum(terms[1:], start=terms[0])
+        parts = iter(self.groups(noise))
+        return self._descend(lambda mean: next(parts))
 
     def noise_of(self, latents: tuple[Tensor, ...]) -> Tensor:
         """The noise (S, B, E) that makes `latents`."""
@@ -186,7 +184,7 @@ class TopDownGaussian(LatentDistribution):
         for g, (conditional, z) in enumerate(zip(self.conditionals, latents, strict=True)):
             mean, log_variance = conditional(state)
             inner = self.bijections[g].inverse(z) if self.bijections else z
-            parts.append(((inner - mean) * (-0.5 * log_variance).exp()).flatten(2))
+            parts.append(standardised(inner - mean, log_variance).flatten(2))
             if g + 1 < len(latents):
                 state = self.absorb(g, state, z)
         return torch.cat(parts, -1)
@@ -224,7 +222,7 @@ class Walk(NamedTuple):
 
 
 def walk(q: TopDownGaussian, p: TopDownGaussian, eps: Sequence[Tensor]) -> Walk:
-    """The draws that standard normal `eps`, (S, B, *event) for each group, make of q, scored by q and p.
+    """The draws that standard normal `eps`, (S, B, *event) for each group, make of q, scored by q and p from `eps`.
 
     q and p have one `start` and one `absorb`, which is called once for each group; p has no bijections.
     """
@@ -234,10 +232,14 @@ def walk(q: TopDownGaussian, p: TopDownGaussian, eps: Sequence[Tensor]) -> Walk:
     for g, (ours, prior) in enumerate(zip(q.conditionals, p.conditionals, strict=True)):
         mean, log_variance = ours(state)
         other = prior(state)
-        inner = mean + (0.5 * log_variance).exp() * eps[g]
-        z, dims = q.carried(g, inner), inner.ndim - 2
-        done.log_q.append(log_density(inner, mean, log_variance, dims))
-        done.log_p.append(log_density(z, *other, dims))
+        z, dims = q.carried(g, mean + (0.5 * log_variance).exp() * eps[g]), eps[g].ndim - 2
+        done.log_q.append(log_density_of_noise(eps[g], log_variance, dims))
+        if q.bijections:
+            done.log_p.append(log_density(z, *other, dims))
+        else:  # the noise that would make z of p, without the rounding of z
+            wider = (0.5 * (log_variance - other[1])).exp()
+            theirs = standardised(mean - other[0], other[1]) + wider * eps[g]
+            done.log_p.append(log_density_of_noise(theirs, other[1], dims))
         rate = done.log_q[g] - done.log_p[g] if q.bijections else kl_gaussian(mean, log_variance, *other, dims)
         done.rates.append(rate.expand(z.shape[:2]))
         done, state = done._replace(latents=(*done.latents, z)), q.absorb(g, state, z)

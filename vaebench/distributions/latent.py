@@ -37,17 +37,26 @@ class LatentDistribution(ABC):
     def log_prob(self, latents: Latents) -> Tensor:
         """The log density of `latents`, (S, B) nats."""
 
+    def rsample_with_log_prob(self, samples: int) -> tuple[Latents, Tensor]:
+        """`rsample` and the log density of the draws, (S, B) nats.
+
+        A kind that knows the noise of its draws scores them by it: where a variance is far below the rounding of z, no
+        density at z itself is right.
+        """
+        latents = self.rsample(samples)
+        return latents, self.log_prob(latents)
+
     @property
     def kind(self) -> str:
         """What to call it in a message."""
         return type(self).__name__
 
     def first(self) -> "LatentDistribution":
-        """The distribution of the first latent group alone, as one vector (S, B, L).
+        """The distribution of the first latent group alone, as one vector (S, B, L): this one, where it has no other.
 
         Raises UnavailableError if that has no density of its own.
         """
-        raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {self.kind}")
+        return self
 
     def moments(self) -> Moments:
         """Mean and log-variance, where this is a diagonal Gaussian of one vector.

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from vaebench.distributions import noise
+from vaebench.distributions.errors import UnavailableError
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.latent import LatentDistribution, Latents
-from vaebench.functional.gaussian import log_density
+from vaebench.functional.gaussian import log_density, log_density_of_noise
 from vaebench.functional.transforms import transformed
 
 Potential = Callable[[Tensor], Tensor]
@@ -102,29 +103,25 @@ class HamiltonianGaussian(LatentDistribution):
     def __init__(self, base: DiagonalGaussian, flow: TemperedLeapfrog) -> None:
         self.base, self.flow = base, flow
 
-    def _start(self, samples: int) -> tuple[Tensor, Tensor]:
-        """z_0, then rho_0: z_0's noise is what `base` alone would use."""
-        (z,) = self.base.rsample(samples)
-        return z, (0.5 * self.flow.log_temperature).exp() * noise.standard_normal(tuple(z.shape), z)
-
-    def _score(self, z: Tensor, rho: Tensor) -> Tensor:
-        """log q(z_0) + log N(rho_0; 0, T_0 I) - log |det|, (S, B) nats."""
-        momentum = log_density(rho, torch.zeros_like(rho), self.flow.log_temperature)
-        return self.base.log_prob((z,)) + momentum - self.flow.log_det
-
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """(z_K, rho_K): two groups (S, B, L)."""
-        return self.flow.forward(*self._start(samples))
+        return self.rsample_with_log_prob(samples)[0]
 
-    def scored(self, samples: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    def rsample_with_log_prob(self, samples: int) -> tuple[Latents, Tensor]:
         """`rsample` and its `log_prob`, from where the draws started and so without inverting the flow."""
-        start = self._start(samples)
-        return self.flow.forward(*start), self._score(*start)
+        (z,), log_q = self.base.rsample_with_log_prob(samples)  # first: its noise is what `base` alone would use
+        eps, heat = noise.standard_normal(tuple(z.shape), z), self.flow.log_temperature
+        latents = self.flow.forward(z, (0.5 * heat).exp() * eps)
+        return latents, log_q + log_density_of_noise(eps, heat) - self.flow.log_det
 
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """log q(z_K, rho_K) = log q(z_0) + log N(rho_0; 0, T_0 I) - L sum_k log alpha_k, (S, B) nats."""
-        z, rho = latents
-        return self._score(*self.flow.inverse(z, rho))
+        z, rho = self.flow.inverse(*latents)
+        momentum = log_density(rho, torch.zeros_like(rho), self.flow.log_temperature)
+        return self.base.log_prob((z,)) + momentum - self.flow.log_det
+
+    def first(self) -> LatentDistribution:
+        raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {self.kind}")
 
 
 @final
@@ -136,7 +133,12 @@ class PhaseSpace(LatentDistribution):
 
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """(z, rho): two groups (S, B, L)."""
-        return (*self.position.rsample(samples), *self.momentum.rsample(samples))
+        return self.rsample_with_log_prob(samples)[0]
+
+    def rsample_with_log_prob(self, samples: int) -> tuple[Latents, Tensor]:
+        z, log_z = self.position.rsample_with_log_prob(samples)
+        rho, log_rho = self.momentum.rsample_with_log_prob(samples)
+        return (*z, *rho), log_z + log_rho
 
     def log_prob(self, latents: tuple[Tensor, ...]) -> Tensor:
         """log p(z) + log p(rho), (S, B) nats."""

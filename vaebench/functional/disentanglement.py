@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.functional.aggregate import log_marginal_densities, marginals
+from vaebench.functional.aggregate import MixtureDraws, log_marginal_densities, marginals
 
 
 def histogram_bins(codes: Tensor, bins: int) -> Tensor:
@@ -70,23 +70,22 @@ def modularity(information: Tensor) -> float:
     return float(torch.where(best > 0, 1 - rest, 0.0).mean())
 
 
-def latent_information_terms(
-    z: Tensor, component: Tensor, mean: Tensor, log_variance: Tensor, factors: Tensor
-) -> Tensor:
+def latent_information_terms(draws: MixtureDraws, mean: Tensor, log_variance: Tensor, factors: Tensor) -> Tensor:
     """Per-draw terms log q(z_l | v_f) - log q(z_l), (S, L, F) float64 nats: their mean over draws is I(z_l; v_f).
 
-    z (S, L) are draws of N(mean_n, diag exp(log_variance_n)) with n = `component` (S,), one of N points whose factors
-    are `factors` (N, F); q(z_l) is the mixture over all points, q(z_l | v_f) that over the points which share the
+    z (S, L) are `draws` of N(mean_n, diag exp(log_variance_n)), n being one of N points whose factors are `factors`
+    (N, F); q(z_l) is the mixture over all points, q(z_l | v_f) that over the points which share the
     draw's value of factor f. A draw's own component is in both, so that few points of a value, each narrow, seem to
     know more than they do. Source: Chen et al. 2018, section 4.1 and appendix B.
     """
-    marginal = log_marginal_densities(z, marginals(mean, log_variance))
+    z, component, rest = draws
+    marginal = log_marginal_densities(z, marginals(mean, log_variance), rest)
     terms = torch.empty(*z.shape, factors.shape[1], dtype=torch.float64)
     for f, values in enumerate(factors.T):
         drawn = values[component]
         for value in drawn.unique():
             rows, points = drawn == value, values == value
-            given = log_marginal_densities(z[rows], marginals(mean[points], log_variance[points]))
+            given = log_marginal_densities(z[rows], marginals(mean[points], log_variance[points]), rest[rows])
             terms[rows, :, f] = given - marginal[rows]
     return terms
 

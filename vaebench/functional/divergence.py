@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from vaebench.functional.gaussian import standardised
+
 
 def kl_gaussian(
     mean: Tensor, log_variance: Tensor, other_mean: Tensor, other_log_variance: Tensor, dims: int = 1
@@ -12,5 +14,5 @@ def kl_gaussian(
     Shapes broadcast.
     """
     gap = log_variance - other_log_variance
-    square = (mean - other_mean).square() * (-other_log_variance).exp()
+    square = standardised(mean - other_mean, other_log_variance).square()
     return (0.5 * (gap.expm1() - gap + square)).flatten(-dims).sum(-1)

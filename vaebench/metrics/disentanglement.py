@@ -168,8 +168,8 @@ class Disentanglement(Metric):
 
     def _latent(self, found: Mapping[str, Tensor], truth: GroundTruth, run: Run) -> Measurement:
         mean, log_variance, factors = (found[name][: self.mixture] for name in ("mean", "log_variance", "factors"))
-        z, component = draw_mixture(mean, log_variance, self.draws, run.seed)
-        terms = latent_information_terms(z, component, mean, log_variance, factors)
+        draws = draw_mixture(mean, log_variance, self.draws, run.seed)
+        terms = latent_information_terms(draws, mean, log_variance, factors)
         error = bootstrap_stderr(lambda index: mig_chen(terms[index], truth.sizes), self.draws, run.seed)
         return Measurement("mig_chen", mig_chen(terms, truth.sizes), error, self.mixture)
 

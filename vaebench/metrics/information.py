@@ -9,18 +9,19 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from vaebench.core.data import Batch, Dataset, Split
+from vaebench.core.data import Batch, Dataset
 from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.latent import Moments
 from vaebench.functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.information import active_units, mutual_information
-from vaebench.metrics.shared.passes import Posterior
+from vaebench.metrics.shared.passes import Posterior, points
 
 
 def _densities(batch: Batch, seed: int, *, q: Mixture, dimensions: list[Mixture]) -> Mapping[str, Tensor]:
-    return {"joint": q.log_density(batch.x), "alone": log_marginal_densities(batch.x, dimensions)}
+    parts = batch.x.chunk(2, 1)
+    return {"joint": q.log_density(*parts), "alone": log_marginal_densities(parts[0], dimensions, parts[1])}
 
 
 def _factors(model: LatentVariableModel) -> Moments | None:
@@ -65,10 +66,10 @@ class Information(Metric):
         split = dataset.split(self.split)
         posterior = run.shared(Posterior(), split)
         mean, log_variance = posterior["mean"], posterior["log_variance"]
-        z, component = draw_mixture(mean, log_variance, self.draws, run.seed)
+        z, component, rest = draw_mixture(mean, log_variance, self.draws, run.seed)
         q, each = mixture(mean, log_variance), [one.to(run.device) for one in marginals(mean, log_variance)]
         work = partial(_densities, q=q.to(run.device), dimensions=each)
-        densities = run.map(work, Split("points", z), batch=BLOCK)
+        densities = run.map(work, points(z, rest), batch=BLOCK)
         joint, alone = densities["joint"], densities["alone"]
         terms = mutual_information(joint, log_variance[component])
         yield Measurement.mean("mutual_information", terms)

@@ -15,7 +15,7 @@ from vaebench.distributions.noise import keyed
 from vaebench.functional import random
 from vaebench.functional.aggregate import draw_mixture, mixture
 from vaebench.functional.intervals import joined
-from vaebench.functional.knn_kl import knn_kl
+from vaebench.functional.knn_kl import CoincidentError, knn_kl
 from vaebench.functional.leakage import leakage, threshold, thresholds
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.shared.passes import Posterior, PriorLatents, candidates, log_aggregate
@@ -25,14 +25,12 @@ TAIL = 0.01  # of the prior, below whose threshold a draw of q(z) counts as leak
 REPEATS = 3
 
 
-def divergences(
-    model: LatentVariableModel, prior: Tensor, aggregate: Tensor, log_q: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Per-draw terms of KL(p || q) at draws `prior` (M, L) of p, and of KL(q || p) at draws `aggregate` of q, (M,).
+def divergences(log_p: tuple[Tensor, Tensor], log_q: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Per-draw terms of KL(p || q) at draws of p, and of KL(q || p) at draws of q, (M,).
 
-    `log_q` is log q(z) at either, (M,).
+    `log_p` and `log_q` are log p(z) and log q(z), (M,) nats, at the draws of p and at those of q.
     """
-    return log_prior(model, prior) - log_q[0], log_q[1] - log_prior(model, aggregate)
+    return log_p[0] - log_q[0], log_q[1] - log_p[1]
 
 
 def _draw(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:
@@ -46,10 +44,11 @@ class LatentGap(Metric):
     """KL(p || q) + KL(q || p) of prior p(z) and aggregate posterior q(z) = (1/N) sum_n q(z|x_n) over all of `split`.
 
     In representation space, unhalved, by `draws` draws of each and both densities; `skl_knn` is the same by first
-    neighbours of as many draws, whose spread is over three sets of draws. Leakage: E_q[F_tau] with F as in
-    `functional.leakage`, for z ~ q(z); the scalar columns at the threshold that 1% of the base density lies below, the
-    curves at thresholds shared by all models of one latent size. Of several latent groups, the first. Where q(z|x) is
-    no diagonal Gaussian, q(z) has no density at hand and only `skl_knn` and `leaked` are measured.
+    neighbours of as many draws, whose spread is over three sets of draws (left out where draws coincide). Leakage:
+    E_q[F_tau] with F as in `functional.leakage`, for z ~ q(z); the scalar columns at the threshold that 1% of the base
+    density lies below, the curves at thresholds shared by all models of one latent size. Of several latent groups, the
+    first. Where q(z|x) is not a diagonal Gaussian, q(z) has no density at hand and only `skl_knn` and `leaked` are
+    measured.
     Source: Bhalodia et al. 2020 (dpVAE), equation 6; Perez-Cruz 2008, equation 14.
     """
 
@@ -74,7 +73,8 @@ class LatentGap(Metric):
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
-        prior = run.shared(PriorLatents(), candidates(torch.arange(REPEATS * self.draws)))["z"].cpu()
+        drawn = run.shared(PriorLatents(), candidates(torch.arange(REPEATS * self.draws)))
+        prior = drawn["z"]
         try:
             posterior = run.shared(Posterior(), split)
         except UnavailableError:
@@ -82,7 +82,7 @@ class LatentGap(Metric):
             found = run.map(partial(_draw, model=model), split, repeats=-(-needed // len(split)))["z"]
             order = random.keys(run.seed, torch.arange(len(found))).argsort(stable=True)
             aggregate = found[order[:needed]]
-            yield self._neighbours(aggregate, prior)
+            yield from self._neighbours(aggregate, prior, run)
             try:
                 with torch.no_grad():
                     base = log_base(model, aggregate[: self.draws])
@@ -91,22 +91,27 @@ class LatentGap(Metric):
             yield self._leaked(base, aggregate.shape[1])
             return
         mean, log_variance = posterior["mean"], posterior["log_variance"]
-        aggregate, _ = draw_mixture(mean, log_variance, REPEATS * self.draws, run.seed)
-        yield self._neighbours(aggregate, prior)
-        q, draws = mixture(mean, log_variance), (prior[: self.draws], aggregate[: self.draws])
-        log_q = log_aggregate(torch.cat(draws).to(mean), q, run).split(self.draws)
+        aggregate, _, rest = draw_mixture(mean, log_variance, REPEATS * self.draws, run.seed)
+        yield from self._neighbours(aggregate.double() + rest, prior, run)
+        q, own = mixture(mean, log_variance), slice(self.draws)
+        draws = torch.cat([prior[own].to(mean), aggregate[own]])
+        log_q = log_aggregate(draws, q, run, torch.cat([torch.zeros_like(rest[own]), rest[own]])).split(self.draws)
         with torch.no_grad():
-            yield from self._densities(model, *draws, (log_q[0], log_q[1]))
+            yield from self._densities(model, aggregate[own], drawn["log_p"][own], (log_q[0], log_q[1]))
 
-    def _neighbours(self, aggregate: Tensor, prior: Tensor) -> Measurement:
+    def _neighbours(self, aggregate: Tensor, prior: Tensor, run: Run) -> Iterator[Measurement]:
         pairs = zip(prior.split(self.draws), aggregate.split(self.draws), strict=True)
-        values = torch.tensor([knn_kl(p, q) + knn_kl(q, p) for p, q in pairs])
-        return Measurement.mean("skl_knn", values, self.draws)
+        try:
+            values = torch.tensor([knn_kl(p, q) + knn_kl(q, p) for p, q in pairs])
+        except CoincidentError as error:
+            run.warn(f"latent-gap: skl_knn is left out: {error}")
+        else:
+            yield Measurement.mean("skl_knn", values, self.draws)
 
     def _densities(
-        self, model: LatentVariableModel, prior: Tensor, aggregate: Tensor, log_q: tuple[Tensor, Tensor]
+        self, model: LatentVariableModel, aggregate: Tensor, log_p: Tensor, log_q: tuple[Tensor, Tensor]
     ) -> Iterator[Measurement]:
-        forward, backward = divergences(model, prior, aggregate, log_q)
+        forward, backward = divergences((log_p, log_prior(model, aggregate)), log_q)
         both = Measurement.mean("kl_prior_aggregate", forward), Measurement.mean("kl_aggregate_prior", backward)
         yield from both
         stderr, df = joined(*((each.stderr or 0.0, each.df) for each in both))
@@ -115,7 +120,7 @@ class LatentGap(Metric):
             base = log_base(model, aggregate)
         except UnavailableError:
             return
-        yield from self._leakage(log_q[1], base, prior.shape[1])
+        yield from self._leakage(log_q[1], base, aggregate.shape[1])
 
     def _leaked(self, base: Tensor, latent: int) -> Measurement:
         taus = thresholds(latent)

@@ -12,7 +12,7 @@ from vaebench.core.data import Dataset, Split
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
-from vaebench.functional.aggregate import draw_mixture, log_mixture_density, lowest
+from vaebench.functional.aggregate import draw_mixture, lowest, mixture
 from vaebench.functional.leakage import below_tail
 from vaebench.metrics.shared import latent_picture as picture
 from vaebench.metrics.shared.passes import Posterior, PriorLatents, PriorSample, candidates
@@ -64,19 +64,20 @@ class PocketLeak(Metric):
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split, count = dataset.split(self.split), REPEATS * self.draws
         found = run.shared(Posterior(), split)
-        log_q = partial(log_mixture_density, mean=found["mean"], log_variance=found["log_variance"])
+        log_q = mixture(found["mean"], found["log_variance"]).log_density
         log_p = torch.no_grad()(partial(log_prior, model))
-        prior = run.shared(PriorLatents(), candidates(torch.arange(count)))["z"]
-        posterior, component = draw_mixture(found["mean"], found["log_variance"], count, run.seed)
-        title = f"{dataset.name}, {self.split} split"
-        sets = {"pockets": (log_q, posterior, prior), "leaks": (log_p, prior, posterior)}
-        for name, (density, own, other) in sets.items():
-            pairs = zip(density(own).split(self.draws), density(other).split(self.draws), strict=True)
+        drawn = run.shared(PriorLatents(), candidates(torch.arange(count)))
+        prior = drawn["z"]
+        posterior, component, rest = draw_mixture(found["mean"], found["log_variance"], count, run.seed)
+        title, thin = f"{dataset.name}, {self.split} split", log_q(prior)
+        sets = {"pockets": (log_q(posterior, rest), thin), "leaks": (drawn["log_p"], log_p(posterior))}
+        for name, (own, other) in sets.items():
+            pairs = zip(own.split(self.draws), other.split(self.draws), strict=True)
             shares = [below_tail(theirs, ours, self.tail).double().mean() for ours, theirs in pairs]
             share = Measurement.mean(name, torch.stack(shares), count)
             title += f", {share.value:.2%} of the {'prior' if name == 'pockets' else 'posterior'} in {name}"
             yield share
-        low = lowest(log_q(prior[: self.draws]), self.shown)
+        low = lowest(thin[: self.draws], self.shown)
         label = None if split.y is None else split.y[component[: self.draws]]
         latent = picture.Space(posterior[: self.draws], prior[: self.draws], prior[low], label)
         base = self._generation(model, latent)

@@ -228,7 +228,7 @@ class LeapfrogGaussian(LatentVariableModel):
         return self.flat.likelihood(latents[:1])
 
     def draw(self, x: Tensor, samples: int) -> Draws:
-        latents, log_posterior = self.posterior(x).scored(samples)
+        latents, log_posterior = self.posterior(x).rsample_with_log_prob(samples)
         log_likelihood = self.likelihood(latents).log_prob(x)
         return Draws(latents, log_likelihood, self.prior(len(x)).log_prob(latents), log_posterior)
 

@@ -318,11 +318,15 @@ def forget_the_cooling(patch: pytest.MonkeyPatch) -> None:
 
 
 def momentum_scored_at_one(patch: pytest.MonkeyPatch) -> None:
-    def log_prob(self: HamiltonianGaussian, z: Tensor, rho: Tensor) -> Tensor:
-        zero = torch.zeros_like(rho)
-        return self.base.log_prob((z,)) + log_density(rho, zero, zero) - self.flow.log_det
+    draw = HamiltonianGaussian.rsample_with_log_prob
 
-    patch.setattr(HamiltonianGaussian, "_score", log_prob)
+    def scored(self: HamiltonianGaussian, samples: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        latents, log_q = draw(self, samples)
+        _, rho = self.flow.inverse(*latents)
+        zero = torch.zeros_like(rho)
+        return latents, log_q + log_density(rho, zero, zero) - log_density(rho, zero, self.flow.log_temperature)
+
+    patch.setattr(HamiltonianGaussian, "rsample_with_log_prob", scored)
 
 
 @pytest.mark.parametrize("slip", [forget_the_cooling, momentum_scored_at_one])

@@ -10,13 +10,14 @@ from torch import Tensor
 from vaebench.core.data import Split
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation.selftest.answer import Answer, average, column, dataset, equal, measured, worst
-from vaebench.functional.aggregate import draw_mixture, log_mixture_density, lowest
+from vaebench.functional.aggregate import draw_mixture, lowest, mixture
 from vaebench.functional.divergence import kl_gaussian
 from vaebench.functional.information import active_units, mutual_information
 from vaebench.functional.knn_kl import knn_kl
 from vaebench.functional.leakage import below_tail
 from vaebench.metrics.information import Information
 from vaebench.metrics.latent_gap import TAIL, LatentGap, divergences
+from vaebench.metrics.shared.prior import log_prior
 from vaebench.models.oracles import SIGMA, LinearGaussian, oracles
 
 
@@ -32,12 +33,13 @@ def latent_gap(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
         exact = (kl_gaussian(*p, *q), kl_gaussian(*q, *p), 0.5 * (variance.log() - within).sum())
         model = model.to(device=device, dtype=dtype)
         with keyed(0, torch.arange(count, device=device)):
-            prior = model.prior(count).rsample(1)[0][0].cpu()
+            (prior,), log_p = model.prior(count).rsample_with_log_prob(1)
         posterior = model.posterior(oracle.dataset.split("test").x.to(device=device, dtype=dtype))
         mean, log_variance = posterior.mean.cpu(), posterior.log_variance.cpu()
-        z, component = draw_mixture(mean, log_variance, count, 0)
-        log_q = log_mixture_density(z, mean, log_variance)
-        gaps = divergences(model, prior, z, (log_mixture_density(prior, mean, log_variance), log_q))
+        over = mixture(mean, log_variance)
+        z, component, rest = draw_mixture(mean, log_variance, count, 0)
+        log_q = over.log_density(z, rest)
+        gaps = divergences((log_p[0].double().cpu(), log_prior(model, z)), (over.log_density(prior[0].cpu()), log_q))
         names = ("latent-gap kl_prior_aggregate", "latent-gap kl_aggregate_prior", "information mutual_information")
         terms = (*gaps, mutual_information(log_q, log_variance[component]))
         for name, truth, term in zip(names, exact, terms, strict=True):

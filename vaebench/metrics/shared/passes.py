@@ -50,28 +50,38 @@ def candidates(index: Tensor) -> Split:
     return Split("draws of the prior", index)
 
 
-def log_aggregate(z: Tensor, q: Mixture, run: Run) -> Tensor:
-    """log q(z) at the points z (M, L), as a pass of `run`: (M,) float64 nats."""
-    return run.map(partial(_log_density, q=q.to(run.device)), Split("points", z), batch=BLOCK)["log_q"]
+def log_aggregate(z: Tensor, q: Mixture, run: Run, rest: Tensor | None = None) -> Tensor:
+    """log q(z) at the points z (M, L), or at z + `rest`, as a pass of `run`: (M,) float64 nats."""
+    return run.map(partial(_log_density, q=q.to(run.device)), points(z, rest), batch=BLOCK)["log_q"]
+
+
+def points(z: Tensor, rest: Tensor | None = None) -> Split:
+    """The points z (M, L) and what they lost to rounding, side by side, (M, 2L) float64."""
+    z = z.double()
+    return Split("points", torch.cat([z, torch.zeros_like(z) if rest is None else rest], 1))
 
 
 def _log_density(batch: Batch, seed: int, *, q: Mixture) -> Mapping[str, Tensor]:
-    return {"log_q": q.log_density(batch.x)}
+    return {"log_q": q.log_density(*batch.x.chunk(2, 1))}
 
 
 @final
 @dataclass(frozen=True)
 class PriorLatents(Stage):
-    """`z` (B, L): the first group, flattened, of the prior draws that `candidates` names; nothing is decoded."""
+    """`z` (B, L), the first group of the prior draws that `candidates` names, flattened; nothing is decoded.
+
+    `log_p` (B,) float64 is its log density, by the noise that made it.
+    """
 
     temperature: float = 1.0
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stream: ClassVar[str] = "prior"
 
     def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
         with keyed(seed, batch.x):
-            return {"z": model.prior(len(batch.x), self.temperature).rsample(1)[0][0].flatten(1)}
+            (z,), log_p = model.prior(len(batch.x), self.temperature).first().rsample_with_log_prob(1)
+        return {"z": z[0], "log_p": log_p[0].double()}
 
 
 @final

@@ -145,7 +145,7 @@ class Hamiltonian(LatentVariableModel):
         return self._likelihood(z)
 
     def draw(self, x: Tensor, samples: int) -> Draws:
-        latents, log_posterior = self.posterior(x).scored(samples)
+        latents, log_posterior = self.posterior(x).rsample_with_log_prob(samples)
         log_likelihood = self.likelihood(latents).log_prob(x)
         return Draws(latents, log_likelihood, self.prior(len(x)).log_prob(latents), log_posterior)
 

@@ -61,11 +61,11 @@ class TotalCorrelation(Objective):
                 "objective 'total-correlation' needs a diagonal Gaussian posterior, but this model's family "
                 f"({type(model).__name__}) has a {posterior.kind}; use objective 'elbo' or another family"
             ) from error
-        latents = posterior.rsample(1)
+        latents, log_posterior = posterior.rsample_with_log_prob(1)
         estimate = minibatch_weighted if o.sampling == "weighted" else minibatch_stratified
         joint, marginals = estimate(latents[0][0], mean, log_variance, self.examples)
         distortion = -model.likelihood(latents).log_prob(x).mean()
-        information = (posterior.log_prob(latents) - joint).mean()
+        information = (log_posterior - joint).mean()
         correlation = (joint - marginals).mean()
         dimensions = (marginals - model.prior(len(x)).log_prob(latents)).mean()
         terms = {
