@@ -101,3 +101,10 @@ def test_a_board_too_wide_for_the_screen_goes_on_below_and_breaks_no_cell(capsys
     tables = sum(line[0] == "┏" for line in lines)
     assert tables == 2
     assert sum(line.startswith("│ a-model-of-a-longer-name │    0 │ ") for line in lines) == tables
+
+
+def test_an_error_of_nothing_shows_the_interval_that_has_a_width() -> None:
+    area = row(column="auroc", value=1.0, stderr=0.0, low=0.6427, high=1.0)
+    assert text.cell(area) == "1 [0.643, 1]"
+    assert text.cell(replace(area, verified="refuted", marks=("collapsed",))) == "1 [0.643, 1] (collapsed, refuted)"
+    assert text.cell(row(value=2.0, stderr=0.0)) == "2 ± 0"

@@ -44,10 +44,10 @@ class Value:
     marks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return number(self.value, self.stderr) + self._told()
+        return number(self.value, self.stderr, self.low, self.high) + self._told()
 
     def __repr__(self) -> str:
-        return f"{number(self.value, self.stderr)} {self.unit}".rstrip() + self._told()
+        return f"{number(self.value, self.stderr, self.low, self.high)} {self.unit}".rstrip() + self._told()
 
     def _told(self) -> str:
         return f" ({', '.join(self.marks)})" if self.marks else ""

@@ -141,7 +141,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = lambda row: number(row.value, row.stderr)
+    environment.filters["number"] = lambda row: number(row.value, row.stderr, row.low, row.high)
     environment.filters["title"] = title
     environment.filters["json"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     environment.filters["provenance"] = lambda row: [
