@@ -3,6 +3,7 @@
 import re
 import runpy
 import tomllib
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +12,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from vaebench.boards import headline, per_example, text
 from vaebench.boards import store as board
-from vaebench.boards import text
+from vaebench.boards.paired import comparer
 from vaebench.cli.main import main
 from vaebench.core import checks
 from vaebench.core import registry as plugins
@@ -59,16 +61,18 @@ def test_every_verb_that_the_documents_name_exists() -> None:
 
 
 def test_readmes_table_is_the_boards() -> None:
-    lines = re.findall(r"^\| ([a-z0-9-]+) \| ([a-z0-9-]+) \| (.*) \|$", README, re.M)
-    assert len(lines) > 1
-    for dataset, model, cells in lines[1:]:
-        rows = {
-            row.column: text.number(row.value, row.stderr)
-            for row in board.read(ROOT / "leaderboards", dataset)
-            if row.model == model and row.metric == "likelihood" and '"samples": 1000' in row.comparability
-            if row.value is not None
-        }
-        assert cells.split(" | ") == [rows[column] for column in ("nll", "elbo", "bpd")]
+    root = ROOT / "leaderboards"
+    table = headline.of_rows("mnist", board.read(root, "mnist"), comparer(partial(per_example.read, root)))
+    lines = re.findall(r"^\| ([0-9-]+) \| ([a-z0-9-]+) \| (.*) \|$", README, re.M)
+    assert len(lines) > 4
+    wanted = ("nll", "elbo", "fd_domain", "skl_knn", "probe")
+    for (rank, model, cells), line in zip(lines, table.lines, strict=False):
+        found = [cell for column, cell in zip(table.columns, line.cells, strict=True) if column.key in wanted]
+        assert found[0] is not None
+        assert (rank, model) == (str(found[0].rank), line.name)
+        shown = [headline.ABSENT if c is None else text.number(c.row.value or 0.0, c.row.stderr) for c in found]
+        assert cells.split(" | ") == shown
+    assert headline.sentence(table) in " ".join(README.split())
 
 
 def test_the_page_of_claims_is_the_boards() -> None:

@@ -15,7 +15,7 @@ from typing import Any, final
 import pytest
 from filelock import FileLock
 
-from vaebench.boards import export
+from vaebench.boards import headline
 from vaebench.boards import store as board
 from vaebench.boards.rows import Row
 from vaebench.core import files
@@ -40,7 +40,9 @@ def strays(root: Path) -> list[Path]:
 
 def is_right(root: Path, dataset: str) -> bool:
     """Whether the CSV says what the Parquet files say; every one of these opens."""
-    return (root / f"{dataset}.csv").read_text(encoding="utf-8") == export.to_csv(board.read(root, dataset))
+    return (root / f"{dataset}.csv").read_text(encoding="utf-8") == headline.to_csv(
+        headline.of_rows(dataset, board.read(root, dataset))
+    )
 
 
 WRITER = f"""

@@ -201,10 +201,10 @@ def test_diff_separates_what_intervals_do_not(tmp_path: Path, vaebench: Callable
     kept(tmp_path, row())
     kept(tmp_path, other(), NLL + 0.2 + NOISE.normal(0, 0.5, 360))
     where = ("--leaderboards", tmp_path)
-    shown = vaebench("board", "show", "digits", *where).stdout
+    shown = vaebench("board", "show", "digits", "--all", *where).stdout
     assert re.search("dpvae .* 2[.] .*vae .* 1[.] ", shown, re.DOTALL)  # though the two intervals overlap
     values.path(tmp_path, other()).rename(tmp_path / "aside")
-    shown = vaebench("board", "show", "digits", *where).stdout
+    shown = vaebench("board", "show", "digits", "--all", *where).stdout
     assert shown.count("1-2. ") == 2
     (tmp_path / "aside").rename(values.path(tmp_path, other()))
     result = vaebench(*diff(*where))
@@ -292,7 +292,7 @@ def test_show_and_csv_filter(tmp_path: Path, vaebench: Callable[..., Result], re
         assert {each["model"] for each in shown} == models
         lines = vaebench("board", "csv", "digits", *options, *where).stdout.splitlines()
         assert {line.partition(",")[0] for line in lines[1:]} == models
-    assert "1.00 ± 0.25 (refuted)" in vaebench("board", "show", "digits", *where).stdout
+    assert "1.00 ± 0.25 (refuted)" in vaebench("board", "show", "digits", "--all", *where).stdout
     show = ("board", "show", "digits", *where)
     refused(2, (*show, "--class", "j=5"), "unknown class field 'j'")
     refused(2, (*show, "--class", "k=5", "--verified", "verified"), "no such rows that are verified")

@@ -309,6 +309,7 @@ def test_a_board_that_cannot_be_written_is_one_line_and_keeps_its_rows(
     suffix: str, code: int, quick: Args, refused: Refused, vaebench: Invoke, boards: Path,
     board_bytes: Callable[[], dict[str, bytes]],
 ) -> None:  # fmt: skip
+    (boards / "digits.csv").write_text("of another time\n")
     before, more = board_bytes(), (*quick, "--seed", 1)
     with pytest.MonkeyPatch.context() as patch:
         _fails_on(patch, "replace", suffix, code)

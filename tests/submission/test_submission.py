@@ -46,11 +46,11 @@ def test_nothing_is_wrong_with_a_tree_as_a_pull_request_adds_it(mine: Path, tmp_
     mine.rename(tree / "model_zoo" / "digits")
     kept = tree / "leaderboards" / "digits" / "mine" / "gallery"
     kept.mkdir(parents=True)
-    for path in (kept / "samples.png", kept.parent.with_suffix(".parquet"), tree / "leaderboards" / "digits.csv"):
+    for path in (kept / "samples.png", kept.parent.with_suffix(".parquet")):
         path.touch()
     assert problems(tree) == []
     for stray in ("README.md", "model_zoo/digits/other.safetensors", "model_zoo/mnist/mine.safetensors",
-                  "leaderboards/mnist.csv", "leaderboards/digits/vae.parquet", "leaderboards/digits/mine/gallery/x.svg",
+                  "leaderboards/digits.csv", "leaderboards/digits/vae.parquet", "leaderboards/digits/mine/gallery/x.svg",
                   "leaderboards/digits/mine/x.png", ".github/workflows/x.yml"):  # fmt: skip
         path = tree / stray
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,16 @@ ROOT = Path(__file__).parents[2]
 COLLECT, COMMENT = (ROOT / ".ci" / name for name in ("collect.py", "comment.py"))
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a hook
 WORKFLOWS = ROOT / ".github" / "workflows"
-CARD, WEIGHTS, BOARD = "model_zoo/digits/mine.toml", "model_zoo/digits/mine.safetensors", "leaderboards/digits.csv"
+CARD, WEIGHTS, ROWS = (
+    "model_zoo/digits/mine.toml",
+    "model_zoo/digits/mine.safetensors",
+    "leaderboards/digits/mine.parquet",
+)
+BOARD = "leaderboards/digits.csv"
 GOOD = {
     CARD: "card",
     WEIGHTS: "weights",
-    BOARD: "vae\nmine\n",
+    ROWS: "rows",
     "leaderboards/digits/mine/likelihood/values-0.parquet": "v",
 }
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from vaebench.boards import store
+from vaebench.boards import headline, per_example, store
+from vaebench.boards.paired import comparer
 from vaebench.boards.rows import KINDS, Row
 from vaebench.core import files
 from vaebench.core import registry as plugins
@@ -26,22 +28,43 @@ def of_rows(rows: Iterable[Row]) -> "pd.DataFrame":
     return table.assign(created=pd.to_datetime(table["created"], utc=True))
 
 
-def board(dataset: str, leaderboards: str | Path | None = None) -> "pd.DataFrame":
-    """The measured rows of a dataset's board that have a value, as a DataFrame: one a line.
+def of_headline(table: headline.Headline) -> "pd.DataFrame":
+    """A line for each model of a headline, with the columns of its CSV; `attrs["columns"]` says what they are."""
+    import pandas as pd
+
+    keys = [column.key for column in table.columns]
+    names = ["rank", "rank_to", "model", *(key + end for key in keys for end in ("", "_se")), "marks", "verified"]
+    found = pd.DataFrame(headline.records(table), columns=names)
+    found = found.astype({"rank": "Int64", "rank_to": "Int64", **dict.fromkeys(names[3:-2], "float64")})
+    found.attrs["columns"] = {column.key: headline.legend(column) for column in table.columns if column.cells}
+    return found
+
+
+def board(
+    dataset: str, leaderboards: str | Path | None = None, *, table: Literal["headline", "rows"] = "headline"
+) -> "pd.DataFrame":
+    """The board of a dataset as a DataFrame: its headline, a line a model, or every measured row that has a value.
 
     Args:
         dataset: its name.
         leaderboards: a folder of boards; by default the one that vaebench ships.
+        table: "headline": rank, rank_to, model, at most ten measures each with its standard error, marks, verified;
+            `attrs["columns"]` says unit, better side and protocol of each measure. "rows": a line for each row.
 
     Raises:
-        UserError: the dataset is unknown, or its board is empty.
+        UserError: the dataset is unknown, or its board is empty, or `table` is neither.
         DataError: a file of the board is damaged.
     """
+    if table not in ("headline", "rows"):
+        raise unknown("table", table, ("headline", "rows"))
     root = files.shipped_boards() if leaderboards is None else Path(leaderboards)
-    found = [row for row in store.read(root, dataset) if row.origin == "measured" and row.status == "ok"]
+    rows = store.read(root, dataset)
+    found = [row for row in rows if row.origin == "measured" and row.status == "ok"]
     if not found:
         if dataset not in plugins.names("datasets"):
             raise unknown("dataset", dataset, {*plugins.names("datasets"), *store.datasets(root)})
         known = ", ".join(store.datasets(root)) or "none"
         raise UserError(f"the board of {dataset!r} in {root} is empty; there are boards of: {known}")
-    return of_rows(found)
+    if table == "rows":
+        return of_rows(found)
+    return of_headline(headline.of_rows(dataset, rows, comparer(partial(per_example.read, root))))

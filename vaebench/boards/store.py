@@ -1,4 +1,4 @@
-"""Leaderboard rows on disk: one explicit schema, one Parquet file per model and dataset, one CSV per dataset.
+"""Leaderboard rows on disk: one explicit schema, one Parquet file per model and dataset; CSVs are `rendered`.
 
 Imports no torch. Writing is locked, atomic and byte-stable: equal rows give equal bytes, and a repeated run changes no
 file, so that a diff means something. `ranking` compares rows.
@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from vaebench.boards import marks
-from vaebench.boards.export import to_csv
 from vaebench.boards.rows import CURVE, KINDS, LONGEST, SCHEMA, Identity, Row, row, utc
 from vaebench.core import files
 from vaebench.core.errors import DataError, UserError, foreign
@@ -208,7 +207,7 @@ def weights(root: Path, dataset: str, model: str) -> set[str]:
 
 
 def write(root: Path, rows: Iterable[Row]) -> None:
-    """Merge `rows` into root/<dataset>/<model>.parquet, then render root/<dataset>.csv anew.
+    """Merge `rows` into root/<dataset>/<model>.parquet, then render the CSVs of the dataset anew.
 
     Processes that share a cache folder wait for one another, per dataset. When this returns, the rows are on disk;
     UserError or DataError where they cannot be, and then each file is the old one or the new, whole.
@@ -230,7 +229,7 @@ def write(root: Path, rows: Iterable[Row]) -> None:
 
 
 def render(root: Path, dataset: str) -> None:
-    """Write root/<dataset>.csv from the Parquet files of `dataset`; untouched where it is already right."""
+    """Write the CSVs of `dataset` from its Parquet files; each untouched where it is already right."""
     with locked(root, _path_part("dataset", dataset)):
         render_locked(root, dataset)
 
@@ -271,4 +270,6 @@ def locked(root: Path, dataset: str) -> Iterator[None]:
 
 
 def render_locked(root: Path, dataset: str) -> None:
-    files.write_changed(root / f"{dataset}.csv", to_csv(read(root, dataset)).encode())
+    from vaebench.boards import rendered
+
+    rendered.write(root, dataset, read(root, dataset))

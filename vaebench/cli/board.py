@@ -86,20 +86,23 @@ def _choose(
 @dataset_argument
 @filter_options
 @click.option("--by", help="Order by this column, best first.")
+@click.option("--all", "everything", is_flag=True, help="Every metric and protocol, not the headline.")
 @options(boards_option, as_json_option)
 def show(
     dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
-    by: str | None, leaderboards: Path, as_json: bool,
+    by: str | None, everything: bool, leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
-    """Print a board: ranks are ranges where 95% intervals overlap, and never cross comparability classes.
+    """Print a board: its headline, a line a model, and what a person would say of it.
 
-    Ranks are among the rows that are shown; where two models keep values of each example, the interval of their paired
-    difference decides. A class of one model has no rank, nor have refuted rows, nor a collapsed model in columns that
-    collapse makes perfect. `bound loose` marks a bound that has not converged, whose rank has slack for that. What
-    others have published stands apart, with its source and, where it cannot be compared, the reason; it is in no file
-    of the leaderboards folder.
+    With any filter, --by or --all: every metric and protocol, with what others have published, which stands apart,
+    with its source and, where it cannot be compared, the reason. As JSON every row.
+
+    Ranks are ranges where 95% intervals overlap, and never cross comparability classes. They are among the rows that
+    are shown; where two models keep values of each example, the interval of their paired difference decides. A class of
+    one model has no rank, nor have refuted rows, nor a collapsed model in columns that collapse makes perfect. `bound
+    loose` marks a bound that has not converged, whose rank has slack for that.
     """
-    from vaebench.boards import export, per_example, ranking
+    from vaebench.boards import export, headline, per_example, ranking
     from vaebench.boards.paired import comparer
     from vaebench.cli import tables as terminal
 
@@ -110,6 +113,10 @@ def show(
         terminal.print_json(export.to_json(rows))
         return
     compare = comparer(partial(per_example.read, root))
+    chosen = everything or by or metrics or protocol or origin or verified
+    if not chosen and any(row.origin == "measured" for row in rows):
+        terminal.print_headline(headline.of_rows(dataset, rows, compare))
+        return
     for group in sorted(ranking.table(rows, by=by, compare=compare), key=lambda group: (group.metric, group.origin)):
         terminal.print_group(group)
 
@@ -124,7 +131,7 @@ def board_csv(
 ) -> None:  # fmt: skip
     """Print a board as CSV: a line for each model and class, standard errors in columns of their own.
 
-    With what others have published; the file <dataset>.csv is `--origin measured`.
+    With what others have published. The file <dataset>.csv of a leaderboards folder is the headline instead.
     """
 
     _, rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
@@ -203,6 +210,19 @@ def migrate(leaderboards: Path, as_json: bool) -> None:
         terminal.print_json([{"file": str(path), "rows": count} for path, count in done.items()])
     else:
         click.echo(f"{sum(done.values())} rows of {len(done)} files are of schema 2 now", err=True)
+
+
+@board.command()
+@boards_option
+def render(leaderboards: Path) -> None:
+    """Write the CSVs of every board anew from its rows: after a merge, and where one was edited by hand."""
+    from vaebench.boards import store as boards
+
+    if not (names := boards.datasets(leaderboards)):
+        raise UserError(f"there are no boards in {leaderboards}; name a folder of boards with --leaderboards")
+    for name in names:
+        boards.render(leaderboards, name)
+    click.echo(f"{len(names)} boards of {leaderboards} are rendered", err=True)
 
 
 @board.command()

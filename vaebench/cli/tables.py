@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vaebench.boards import headline
 from vaebench.boards.classes import protocol, title
+from vaebench.boards.headline import Cell, Headline
 from vaebench.boards.paired import Paired
 from vaebench.boards.ranking import Group
 from vaebench.boards.rows import Row
@@ -128,6 +130,34 @@ def print_group(group: Group) -> None:
             cells.append(f"{rank}. {value}" if rank is not None else value)
         lines.append([*cells, line.source or ""] if published else cells)
     print_table([*headings, "source"] if published else headings, lines, head, leading=1 if published else 2)
+
+
+def print_headline(table: Headline) -> None:
+    """A board at a glance: a line a model, what each column is, and what a person would say of it."""
+    shown = [i for i, column in enumerate(table.columns) if column.cells]
+    columns = [table.columns[i] for i in shown]
+    letters: dict[str, str] = {}
+    lines = []
+    for line in table.lines:
+        first = line.cells[0]
+        rank = "" if first is None or first.rank is None else str(first.rank)
+        lines.append([rank, line.name, *(_told(line.cells[i], letters) for i in shown)])
+    sides = {"lower": " (lower)", "higher": " (higher)"}
+    heads = [f">{column.measure.name}{sides.get(column.better, '')}" for column in columns]
+    print_table([">rank", "model", *heads], lines, f"{table.dataset}: {table.kind}", leading=2)
+    marks = "* may be the best" + "".join(f", {letter} {mark}" for mark, letter in sorted(letters.items()))
+    for text in (headline.sentence(table), marks, *map(headline.legend, columns)):
+        click.echo(plain(text, _stdout().encoding))
+
+
+def _told(each: Cell | None, letters: dict[str, str]) -> str:
+    """A cell with a star where its rank may be the first, and the first letter of each mark; those go to `letters`."""
+    if each is None or each.row.value is None:
+        return "-"
+    told = [*each.row.marks, *(["refuted"] if each.row.verified == "refuted" else [])]
+    letters.update({mark: mark[0] for mark in told})
+    star = "*" if each.rank is not None and each.rank.first == 1 else ""
+    return " ".join([number(each.row.value, each.row.stderr), *sorted({*star, *(mark[0] for mark in told)})])
 
 
 def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:

@@ -1,4 +1,4 @@
-"""The folder that a pull request is made from: card, weights, rows and the board."""
+"""The folder that a pull request is made from: card, weights and rows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,14 +39,13 @@ def lay_out(
     max_draws: int | None, progress: "Progress",
 ) -> None:  # fmt: skip
     """Measure the model, and write the files of its pull request below `tree`."""
-    from vaebench.boards import export
     from vaebench.boards import store as board
     from vaebench.core.device import torch_device
     from vaebench.evaluation import entry as entries
     from vaebench.evaluation import runner
     from vaebench.evaluation.journal import Journal
     from vaebench.evaluation.run import Settings
-    from vaebench.submission.rows import SEED, beside
+    from vaebench.submission.rows import SEED
 
     card, boards = found.card, tree / "leaderboards"
     entry = entries.of_card(card, found.weights, load_dataset(card.dataset, data))
@@ -63,7 +62,6 @@ def lay_out(
     if found.carries_weights:
         files.write_atomic(zoo / f"{card.name}.safetensors", found.weights.read_bytes())
     files.write_atomic(boards / card.dataset / f"{card.name}.parquet", board.encode(rows))
-    files.write_atomic(boards / f"{card.dataset}.csv", export.to_csv(beside(card.dataset, rows)).encode())
 
 
 def replace(out: Path, tree: Path) -> list[str]:

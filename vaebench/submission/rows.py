@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebench.boards import export
 from vaebench.boards import per_example as values
 from vaebench.boards import store as board
 from vaebench.boards.classes import facet, protocol, title
@@ -47,7 +46,7 @@ def check(
     `fingerprint` is the data's, where it is pinned.
     """
     card, root = submission.card, boards.parent
-    path, table = boards / card.dataset / f"{card.name}.parquet", boards / f"{card.dataset}.csv"
+    path = boards / card.dataset / f"{card.name}.parquet"
     try:
         rows = board.read_file(path)
     except DataError as error:
@@ -66,9 +65,6 @@ def check(
         if kept.parent.name not in metrics or not kept.read_bytes().startswith(_MAGIC[kept.suffix]):
             fault = f"is no {kept.suffix[1:]} file of a metric that is asked for"
             problems.append(Problem(_place(kept, root), fault))
-    if not table.is_file() or table.read_bytes() != export.to_csv(beside(card.dataset, rows)).encode():
-        fault = "is not what the rows give beside those of the board; submit again, from the newest vaebench"
-        problems.append(Problem(_place(table, root), fault))
     return rows, problems
 
 

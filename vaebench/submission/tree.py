@@ -9,8 +9,6 @@ from vaebench.core.names import DEVICES
 ROOTS = ("model_zoo", "leaderboards")
 NAME = r"[a-z0-9][a-z0-9._-]*"
 CARD = re.compile(rf"model_zoo/{NAME}/{NAME}\.toml")
-BOARD = re.compile(rf"leaderboards/{NAME}\.csv")
-"""Of these alone a submission changes lines; all else it adds."""
 PLAIN = re.compile(rf"({'|'.join(ROOTS)})(/{NAME})+")
 MAX_CARD, MAX_WEIGHTS, MAX_RESULT = 64 * 2**10, 50 * 2**20, 20 * 2**20
 """Bytes of one file at most; larger weights lie at a URL."""
@@ -39,10 +37,10 @@ def faults(changes: Iterable[Change]) -> dict[str, str]:
 
 
 def _fault(change: Change) -> str | None:
-    if change.status != "added" and not (change.status == "modified" and BOARD.fullmatch(change.path)):
-        return "is changed or removed; a submission adds files of its own, and lines to a board"
+    if change.status != "added":
+        return "is changed or removed; a submission adds files of its own, and boards are rendered after it is merged"
     if change.previous is not None:
-        return "had another name; a submission adds files of its own, and lines to a board"
+        return "had another name; a submission adds files of its own"
     if not PLAIN.fullmatch(change.path):
         return "has a name that is not of a-z, 0-9, '.', '_' and '-'"
     if any(part.endswith(".") or DEVICES.fullmatch(part) for part in change.path.split("/")):
@@ -59,6 +57,5 @@ def allowed(card: str, laid_out: bool) -> dict[str, int]:
     else:
         board = base.replace("model_zoo", "leaderboards", 1)
         kept = rf"{board}/{NAME}/{NAME}\.(parquet|png)"
-        dataset = board.rpartition("/")[0]
-        found |= dict.fromkeys((rf"{board}\.parquet", kept, rf"{dataset}\.csv"), MAX_RESULT)
+        found |= dict.fromkeys((rf"{board}\.parquet", kept), MAX_RESULT)
     return found
