@@ -51,7 +51,8 @@ def test_nothing_is_wrong_with_a_tree_as_a_pull_request_adds_it(mine: Path, tmp_
     assert problems(tree) == []
     for stray in ("README.md", "model_zoo/digits/other.safetensors", "model_zoo/mnist/mine.safetensors",
                   "leaderboards/digits.csv", "leaderboards/digits/vae.parquet",
-                  "leaderboards/digits/mine/gallery/x.svg", "leaderboards/digits/mine/x.png", ".github/workflows/x.yml"):  # fmt: skip
+                  "leaderboards/digits/mine/gallery/x.svg", "leaderboards/digits/mine/x.png",
+                  ".github/workflows/x.yml"):  # fmt: skip
         path = tree / stray
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
