@@ -22,7 +22,7 @@ from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.metric import Curve
 from vaebench.evaluation import selftest
-from vaebench.evaluation.selftest import bounds
+from vaebench.evaluation.selftest import latents
 from vaebench.models import card as cards
 
 Invoke = Callable[..., Result]
@@ -301,7 +301,9 @@ def test_boards_that_are_shipped_are_shown_where_there_is_no_folder(
     assert vaebench("board", "csv", "digits", "--leaderboards", boards).stderr == ""
 
 
-def test_data_ls_tells_here_absent_and_damaged_apart(vaebench: Invoke, tmp_path: Path) -> None:
+def test_data_ls_tells_here_absent_and_damaged_apart(
+    vaebench: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
@@ -314,7 +316,10 @@ def test_data_ls_tells_here_absent_and_damaged_apart(vaebench: Invoke, tmp_path:
     assert listed["cifar10"] == {"name": "cifar10", "state": "absent", "splits": "", "fingerprint": ""}
     assert listed["mnist"]["state"] == "damaged"
     assert "is not an IDX file" in listed["mnist"]["splits"]
-    assert vaebench("data", "ls", "--data", tmp_path).exit_code == 0
+    monkeypatch.setattr(plugins, "names", lambda kind: ["digits", "mnist"])
+    shown = vaebench("data", "ls", "--data", tmp_path)
+    assert shown.exit_code == 0
+    assert "damaged" in shown.stdout
 
 
 @pytest.mark.parametrize("name", ["digits", "two-moons"])
@@ -333,18 +338,14 @@ def test_selftest_passes_and_tells_each_answer(vaebench: Invoke) -> None:
 
 
 def test_selftest_fails_where_an_estimator_is_broken(vaebench: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = bounds.score
-
-    def broken(*args: Any, **options: Any) -> Any:
-        values = real(*args, **options)
-        return {**values, "nll": values["nll"] + 0.1}
-
-    monkeypatch.setattr(bounds, "score", broken)
-    monkeypatch.setattr(selftest, "ANSWERS", {name: selftest.ANSWERS[name] for name in ("bounds", "frechet")})
+    real = latents.knn_kl
+    monkeypatch.setattr(latents, "knn_kl", lambda x, y: real(x, y) + 0.1)
+    monkeypatch.setattr(selftest, "ANSWERS", {name: selftest.ANSWERS[name] for name in ("neighbours", "frechet")})
     result = vaebench("selftest", "--dtype", "float64")
     assert result.exit_code == 1
     verdicts = [line for line in result.stdout.splitlines() if line.startswith("│")]
-    assert all(("FAILED" in line) == (" nll," in line) for line in verdicts)
+    assert len(verdicts) == 14
+    assert all(("FAILED" in line) == ("skl_knn" in line) for line in verdicts)
 
 
 def test_check_passes_on_the_zoo_and_on_a_card_without_weights(write_card: WriteCard, vaebench: Invoke) -> None:

@@ -287,7 +287,7 @@ def test_a_worker_without_the_package_is_refused(tmp_path: Path) -> None:
 
 
 LONG = ("run", "--model", "vae", "--dataset", "digits", "--metric", "likelihood", "--set", "likelihood.split=train",
-        "--set", "likelihood.samples=250")  # fmt: skip
+        "--set", "likelihood.samples=60")  # fmt: skip
 
 
 def _values(boards: Path) -> list[tuple[object, ...]]:

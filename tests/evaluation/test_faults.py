@@ -22,6 +22,12 @@ def test_there_are_enough_and_of_every_kind_of_answer() -> None:
     assert {fault.answers for fault in FAULTS} == ANSWERS.keys()
 
 
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.module}: {fault.wrong}")
+def test_a_fault_changes_one_place(fault: Fault) -> None:
+    with planted(fault):
+        pass
+
+
 @pytest.mark.parametrize(
     "fault",
     [pytest.param(f, marks=pytest.mark.slow) if f.answers in COSTLY else f for f in FAULTS],

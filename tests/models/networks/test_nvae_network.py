@@ -1,6 +1,7 @@
 """Laws of NVAE's network: the published sizes, groups per scale, the flow's Jacobian, folding, readjustment."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,11 +39,17 @@ PUBLISHED = {  # as published; then side, outputs and colours; then the counts o
 }  # fmt: skip
 
 
+@cache
+def published(name: str) -> Network:
+    """The network without its weights."""
+    with torch.device("meta"):
+        return Network(PUBLISHED[name][0], *PUBLISHED[name][1])
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_have_the_releases_counts(name: str) -> None:
-    architecture, shape, (keys, aliases, norms, convs, millions), parts = PUBLISHED[name]
-    with torch.device("meta"):
-        network = Network(architecture, *shape)
+    _, _, (keys, aliases, norms, convs, millions), parts = PUBLISHED[name]
+    network = published(name)
     state, modules = list(network.state_dict()), list(network.modules())
     plain = [m for m in modules if isinstance(m, nn.Conv2d) and not isinstance(m, Conv)]
     assert len(plain) == aliases  # the release saves each of these weights under a second name
@@ -62,14 +69,12 @@ def test_towers_have_the_releases_order() -> None:
         ("cifar10", (89, 88), [], []),
         ("celeba64", (106, 105), [60, 91], [13, 44]),
     ):
-        with torch.device("meta"):
-            network = Network(PUBLISHED[name][0], *PUBLISHED[name][1])
+        network = published(name)
         assert (len(network.enc_tower), len(network.dec_tower)) == lengths
         for tower, key, places in ((network.enc_tower, "skip.conv_1.bias", downs), (network.dec_tower, "skip.1", ups)):
             found = {int(k.split(".")[0]) for k in tower.state_dict() if key in k}
             assert sorted(found) == places
-    with torch.device("meta"):
-        mnist = Network(PUBLISHED["mnist"][0], 1, 32, 1)
+    mnist = published("mnist")
     assert tuple(mnist.prior_ftr0.shape) == (256, 4, 4)
     assert {int(k.split(".")[0]) for k in mnist.pre_process.state_dict() if "skip" in k} == {2, 5}
     assert {int(k.split(".")[0]) for k in mnist.post_process.state_dict() if "skip" in k} == {0, 3}
