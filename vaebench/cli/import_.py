@@ -47,7 +47,7 @@ class _Command(click.Command):
         name, dataset, out, as_json = (given.pop(key) for key in ("name", "dataset", "out", "as_json"))
         paths = [given.pop(f"file{i}") for i in range(len(importer.files))]
         options = importer.options and importer.options(**given)
-        card = formats.convert(importer, paths, options, name=name, dataset=dataset, out=out)
+        card = formats.convert(importer, paths, options, name=name, dataset=dataset, out=out, otherwise=self.name)
         assert card.weights is not None
         result = {"card": str(card.path), "weights": str(out / card.weights.file), "sha256": card.weights.sha256}
         result |= {key: str(value) for key, value in card.model.items()}
@@ -87,7 +87,7 @@ def _type(hint: Any) -> Any:
 
 def _common(importer: str) -> list[click.Parameter]:
     return [
-        click.Option(["--name"], default=importer, show_default=True, help="The model's name: that of the card."),
+        click.Option(["--name"], help=f"The model's name: that of the card.  [default: --card's, else {importer}]"),
         click.Option(["--dataset"], shell_complete=complete(lambda: plugins.names("datasets")),
                      help="The dataset of the card.  [default: the one that the files name]"),
         click.Option(["--out"], type=_FILE, required=True, help="Folder for card and weights."),

@@ -15,7 +15,7 @@ from vaebench.core import tables as tables_
 from vaebench.core.data import Space
 from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.core.model import LatentVariableModel
-from vaebench.models import code
+from vaebench.models import code, prefixes
 from vaebench.models.card import Card
 from vaebench.models.safetensors_header import looks_like
 
@@ -68,16 +68,25 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def load_weights(model: LatentVariableModel, path: Path) -> None:
-    """Put the tensors of `path` into `model`, strictly. DataError as `fitting`; the model is then as it was."""
-    model.load_state_dict(fitting(model, path), strict=True)
+    """Put the tensors of `path` into `model`, strictly; a foreign prefix of all names is mended, and said.
+
+    DataError as `fitting`; the model is then as it was.
+    """
+    model.load_state_dict(fitting(model, path, mend=True), strict=True)
 
 
-def fitting(model: LatentVariableModel, path: Path) -> dict[str, torch.Tensor]:
+def fitting(model: LatentVariableModel, path: Path, *, mend: bool = False) -> dict[str, torch.Tensor]:
     """The tensors of `path`, which are those of `model`, whose own are not read: they may be on the device "meta".
 
+    With `mend`, names that differ from the model's by what stands before all of them are changed, which is said.
     DataError lists what is missing, unknown, misshapen, of another kind of number or not finite.
     """
     found, wanted = read_tensors(path), model.state_dict()
+    if (change := prefixes.renaming(found, wanted)) is not None:
+        if not mend:
+            raise DataError(f"weights {path} do not fit the card: {change.cause}; rename them")
+        change.tell(path)
+        found = change(found)
     faults = []
     if missing := sorted(wanted.keys() - found.keys()):
         faults.append(f"missing {_some(missing)}")

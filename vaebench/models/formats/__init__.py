@@ -5,16 +5,13 @@ An importer is a file of this folder that ends in `plugin = Importer(...)`.
 
 import dataclasses
 import hashlib
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, contiguous_format, device  # a plug-in here is called torch
 
 from vaebench.core import files
 from vaebench.core import registry as plugins
@@ -22,17 +19,19 @@ from vaebench.core.data import Source, Space
 from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.models import card as cards
 from vaebench.models.card import Card, Weights
-from vaebench.models.loading import build_model
-
-_SHOWN = 5
-_REFUSED = "UnpicklingError"
-"""The class of torch's errors about what is in a pickle; about files that hold none it raises others."""
+from vaebench.models.formats._reading import StateDict as StateDict
+from vaebench.models.formats._reading import check as check
+from vaebench.models.formats._reading import read_file as read_file
+from vaebench.models.formats._reading import read_state_dict as read_state_dict
+from vaebench.models.formats._reading import tensors as tensors
+from vaebench.models.loading import build_model, code_file
 
 
 class Imported(NamedTuple):
     """A checkpoint as a model of a family: the `[model]` table and the state dict of one for examples of `space`.
 
-    `dataset` is None where the files do not name one of ours; `notes` say which files these were.
+    `dataset` is None where the files do not name one of ours; `notes` say which files these were; `card` is one that
+    was given with them.
     """
 
     family: str
@@ -42,6 +41,7 @@ class Imported(NamedTuple):
     summary: str
     notes: str
     dataset: str | None = None
+    card: Card | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,6 @@ class Importer:
     options: type | None = None
 
 
-class StateDict(NamedTuple):
-    """A state dict read from `path`, whose content has this `sha256`."""
-
-    path: Path
-    sha256: str
-    tensors: dict[str, Tensor]
-
-
 def load(name: str) -> Importer:
     """The importer `name`. UserError where there is none, or where a plug-in of that name is not an `Importer`."""
     found = plugins.load("importers", name)
@@ -75,9 +67,10 @@ def load(name: str) -> Importer:
 
 
 def convert(
-    importer: Importer, paths: Sequence[Path], options: Any = None, *, name: str, out: Path, dataset: str | None = None
-) -> Card:
-    """The card of model `name`, written into `out` with its weights.
+    importer: Importer, paths: Sequence[Path], options: Any = None, *, name: str | None = None, out: Path,
+    dataset: str | None = None, otherwise: str = "model",
+) -> Card:  # fmt: skip
+    """The card of model `name`, or of the name of a card that was given, or `otherwise`; with its weights in `out`.
 
     `dataset` is that of the files where None. UserError where they name none, where the model is for other examples
     than the dataset's, and as `write`; DataError as the importer's `read`, and where what it gives does not fit the
@@ -99,93 +92,23 @@ def convert(
             f"{here}: the model is for {wanted}, but {dataset!r} has {_described(source.space)}; "
             "name another with --dataset"
         )
-    card = Card(name, dataset, found.summary, found.family, found.model, notes=found.notes)
-    with torch.device("meta"):
-        shapes = build_model(card, found.space).state_dict()
-    check(StateDict(paths[0], "", found.state), shapes)
-    return write(card, found.state, out)
+    if (given := found.card) is not None:
+        card = dataclasses.replace(given, name=name or given.name, dataset=dataset, trained=None, notes=found.notes)
+    else:
+        card = Card(name or otherwise, dataset, found.summary, found.family, found.model, notes=found.notes)
+    file = code_file(card)
+    if file is None:
+        with device("meta"):
+            shapes = build_model(card, found.space).state_dict()
+        check(StateDict(paths[0], "", found.state), shapes)
+    written = write(card, found.state, out)
+    if file is not None and file.parent.resolve() != out.resolve():
+        files.write_atomic(out / file.name, file.read_bytes())
+    return written
 
 
 def _described(space: Space) -> str:
     return f"examples of shape {space.shape} with levels = {space.levels}"
-
-
-def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
-    """What a PyTorch file holds, on the CPU, and its sha256; nothing in the file is ever run (`weights_only`).
-
-    Beyond tensors and plain containers, only the classes and functions `allowed` may occur in it. DataError where it is
-    absent, truncated, a web page, or holds anything else, which could run code.
-    """
-    digest = files.sha256(path)
-    with path.open("rb") as file:
-        head = file.read(512)
-    _check_archive(path)
-    if head.lstrip()[:1] == b"<":
-        raise DataError(f"{path} is an HTML page (a download that failed?), not a PyTorch state dict; fetch it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols, of sparse tensors: both are refused below
-            with torch.serialization.safe_globals(list(allowed)):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises is not a closed list
-        pickled = head[:1] == b"\x80" or zipfile.is_zipfile(path)
-        if pickled and type(error).__name__ == _REFUSED:
-            raise DataError(
-                f"{path} holds more than tensors, which could run code, and was not opened; "
-                "ask whoever made it for a plain state dict"
-            ) from error
-        raise DataError(f"{path} is truncated or not a PyTorch state dict ({type(error).__name__})") from error
-    return content, digest
-
-
-def _check_archive(path: Path) -> None:
-    """DataError where a member of the archive that a PyTorch file is would grow when it is read: torch stores them."""
-    if not zipfile.is_zipfile(path):
-        return
-    with foreign(lambda reason: DataError(f"{path} is truncated or not a PyTorch state dict ({reason})")):
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
-        if packed or sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError(f"it is packed: {packed[:1] or 'members overlap'}")
-
-
-def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a PyTorch state dict, read by `read_file`. DataError also where it is no flat mapping of names to
-    dense tensors."""
-    content, digest = read_file(path)
-    return StateDict(path, digest, tensors(path, content))
-
-
-def tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    """`content` of `path` as a state dict. DataError where it is no flat mapping of names to dense tensors."""
-    if not isinstance(content, Mapping):
-        raise DataError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors")
-    for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-            raise DataError(f"{path}: {name!r} is {type(tensor).__name__}, not a dense tensor; give a plain state dict")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise DataError(f"{path}: {name!r} of shape {list(tensor.shape)} repeats what it holds; save it contiguous")
-    return dict(content)
-
-
-def check(found: StateDict, wanted: Mapping[str, Tensor]) -> None:
-    """DataError names every tensor of `found` that is missing, extra, misshapen, of another kind or not finite."""
-    have = found.tensors
-    faults = [f"missing {name}" for name in wanted.keys() - have.keys()]
-    faults += [f"unknown {name}" for name in have.keys() - wanted.keys()]
-    for name in wanted.keys() & have.keys():
-        tensor, like = have[name], wanted[name]
-        if tensor.shape != like.shape:
-            faults.append(f"{name} is {list(tensor.shape)} instead of {list(like.shape)}")
-        elif (tensor.is_floating_point(), tensor.is_complex()) != (like.is_floating_point(), like.is_complex()):
-            faults.append(f"{name} is {tensor.dtype} instead of {like.dtype}")
-        elif not bool(torch.isfinite(tensor).all()):
-            faults.append(f"NaN or infinity in {name}")
-    if faults:
-        shown = "; ".join(sorted(faults)[:_SHOWN])
-        more = f" and {len(faults) - _SHOWN} more faults" if len(faults) > _SHOWN else ""
-        raise DataError(f"{found.path} does not fit: {shown}{more}")
 
 
 def write(card: Card, state: Mapping[str, Tensor], out: Path) -> Card:
@@ -200,7 +123,7 @@ def write(card: Card, state: Mapping[str, Tensor], out: Path) -> Card:
     except ValueError as error:
         raise UserError(f"--name: {error}") from error
     files.check_writable(out)
-    content = save({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()})
+    content = save({name: tensor.clone(memory_format=contiguous_format) for name, tensor in state.items()})
     weights = Weights(f"{card.name}.safetensors", hashlib.sha256(content).hexdigest())
     card = dataclasses.replace(card, weights=weights, path=out / f"{card.name}.toml")
     assert card.path is not None

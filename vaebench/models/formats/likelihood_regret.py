@@ -13,6 +13,7 @@ from vaebench.core.data import Space
 from vaebench.core.errors import DataError
 from vaebench.models.formats import Imported, Importer, StateDict, check, read_state_dict
 from vaebench.models.networks.dcgan import LEVELS, SIDE, Decoder, Encoder
+from vaebench.models.prefixes import unwrapped
 
 FAMILY = "likelihood-regret"
 
@@ -27,13 +28,18 @@ def _four(found: StateDict, name: str) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
+def _read(path: Path) -> StateDict:
+    found = read_state_dict(path)
+    return found._replace(tensors=unwrapped(path, found.tensors))
+
+
 def read(encoder: Path, decoder: Path) -> Imported:
     """The model in the two files, every name and shape checked. DataError names each fault.
 
     nz, ngf and nc follow from the encoder's shapes, and the decoder must agree: `conv1.weight` is (nz, 4 ngf, 4, 4),
     `main.input-conv.weight` (ngf, nc, 4, 4). Names get `encoder.` or `decoder.` before them; nothing else changes.
     """
-    nets = read_state_dict(encoder), read_state_dict(decoder)
+    nets = _read(encoder), _read(decoder)
     width, colours, _, _ = _four(nets[0], "main.input-conv.weight")
     latent, _, _, _ = _four(nets[0], "conv1.weight")
     with torch.device("meta"):

@@ -19,6 +19,7 @@ from vaebench.distributions.likelihoods import LIKELIHOODS
 from vaebench.models.formats import Imported, Importer, StateDict, check, read_file, tensors
 from vaebench.models.networks.nvae import Architecture, Network
 from vaebench.models.networks.nvae_cells import ARCHS, PLACES, Arch
+from vaebench.models.prefixes import unwrapped
 
 FAMILY = "nvae"
 ALIAS = ".weight_normalized"
@@ -142,7 +143,7 @@ def read(path: Path, options: Options) -> Imported:
             shapes = Network(Architecture(**table), colours, side + 2 * padding, outputs).state_dict()
     except (ValueError, RuntimeError) as error:
         raise DataError(f"{path}: args do not make a network: {error}") from error
-    found = tensors(path, content["state_dict"])
+    found = unwrapped(path, tensors(path, content["state_dict"]))
     state = {key: value for key, value in found.items() if not key.endswith(ALIAS)}
     check(StateDict(path, digest, state), shapes)
     model = {**table, "likelihood": likelihood, "padding": padding}
