@@ -64,6 +64,13 @@ def test_row_refuses(wrong: dict[str, Any]) -> None:
         row(**wrong)
 
 
+@pytest.mark.parametrize("depth", [1_500, 4_900, 5_000])
+def test_a_deep_or_long_text_is_one_short_line(depth: int) -> None:
+    with pytest.raises(ValueError, match="parameters") as refused:
+        row(parameters='{"a": ' + "[" * depth + "]" * depth + "}")
+    assert len(str(refused.value)) < 400
+
+
 def test_row_from_mapping_names_keys() -> None:
     assert board.row(BASE) == row()
     with pytest.raises(UserError, match=r"unknown column 'valeu'; did you mean 'value'"):

@@ -212,7 +212,7 @@ def _checked(name: str, kind: pa.DataType, value: Any) -> Any:
         raise ValueError(f"{name} is of {len(value)} characters, more than {LONGEST}")
     if name in ("parameters", "comparability", "facet") and not _canonical(value, name == "facet"):
         held = " of texts" if name == "facet" else ""
-        raise ValueError(f"{name} {value!r} is not a JSON object{held} with sorted keys, as json.dumps writes it")
+        raise ValueError(f"{name} {value[:200]!r} is not a JSON object{held} with sorted keys, as json.dumps writes it")
     if not value.isprintable() or not (value or name in ("unit", "column")):
         raise ValueError(f"{name} {value!r} is empty or not printable")
     return str(value)

@@ -58,7 +58,7 @@ weights_option = click.option(
     help="Weights (safetensors) instead of the card's.",
 )  # fmt: skip
 max_draws_option = click.option(
-    "--max-draws", type=click.IntRange(min=1), help="Draws decoded at once: memory only, no result."
+    "--max-draws", type=click.IntRange(1, 10**9), help="Draws decoded at once: memory only, no result."
 )
 
 

@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32",
               show_default=True, help="bfloat16: of networks alone, and refused where a value shows it.")  # fmt: skip
 @max_draws_option
-@click.option("--in-flight", type=click.IntRange(min=1), help="Blocks at once.  [default: one for each CPU thread]")
+@click.option("--in-flight", type=click.IntRange(1, 1024), help="Blocks at once.  [default: one for each CPU thread]")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Blocks on so many processes of this machine (Dask, by TLS)."
+    "--workers", type=click.IntRange(1, 1024), help="Blocks on so many processes of this machine (Dask, by TLS)."
 )
 @click.option("--cluster", metavar="ADDRESS", help="Blocks on the Dask cluster of this scheduler, tcp://host:8786 or "
               "tls://host:8786. It is trusted: who reaches it can run code on its workers, and here.")  # fmt: skip

@@ -25,8 +25,8 @@ from vaebench.core.registry import load_dataset
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for weights, card and log.")
 @click.option("--seed", type=SEED, help="Instead of the card's.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the card's.")
-@click.option("--trajectory", type=click.IntRange(min=1), metavar="N",
+@click.option("--epochs", type=click.IntRange(1, 10**6), help="Instead of the card's.")
+@click.option("--trajectory", type=click.IntRange(1, 10**4), metavar="N",
               help="Keep N checkpoints, evenly spaced, in a folder beside the weights.")  # fmt: skip
 @options(data_option, device_option, allow_code_option, as_json_option)
 @click.pass_context

@@ -67,7 +67,7 @@ def _settings(device: str, seed: int, max_draws: int | None, data: Path | None, 
 @click.option("--tolerance", type=click.FloatRange(0), default=0.05, show_default=True,
               help="Relative, for estimates that have no standard error.")  # fmt: skip
 @click.option("--seed", type=SEED, default=1000, show_default=True, help="Of the re-evaluation.")
-@click.option("--confirm", type=click.IntRange(min=0), default=5, show_default=True,
+@click.option("--confirm", type=click.IntRange(0, 1000), default=5, show_default=True,
               help="Further seeds to evaluate before a row is refuted; 0 or 1: none.")  # fmt: skip
 @entry_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
