@@ -74,7 +74,10 @@ class Bernoulli(Likelihood):
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
         if levels != 2:
-            raise ValueError(f"a bernoulli likelihood needs 2 levels, the data has {levels}; use 'categorical'")
+            raise ValueError(
+                f"a bernoulli likelihood needs 2 levels, the data has {levels}: cross-entropy with grey levels is no "
+                "likelihood of them; use 'categorical', 'discretised-logistic' or binarised data (docs/likelihoods.md)"
+            )
         return shape[0]
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -283,3 +283,17 @@ def test_the_releases_own_files_are_read(tmp_path: Path) -> None:
     card = convert(plugin, likelihood_regret_pair(tmp_path), name="lr", dataset="grey-32", out=tmp_path)
     assert card.model == {"latent": 100, "width": 32}
     assert len(load_file(card.weights_path())) == 41
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_what_wrappers_put_before_names_is_taken_off(
+    prefix: str, pair: tuple[Path, Path], arguments: tuple[object, ...], vaebench: Callable[..., Any], tmp_path: Path
+) -> None:
+    for path, state in zip(pair, states(), strict=True):
+        torch.save({prefix + name: tensor for name, tensor in state.items()}, path)
+    assert vaebench(*arguments).exit_code == 0
+    found = load_file(tmp_path / "out" / "lr.safetensors")
+    encoder, decoder = states()
+    wanted = {f"encoder.{n}": t for n, t in encoder.items()} | {f"decoder.{n}": t for n, t in decoder.items()}
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())

@@ -305,3 +305,14 @@ def hold(
     with torch.no_grad():
         again.network.enc_sampler[0].bias.add_(0.1)
         assert not torch.allclose(again.draw_groups(x, 1)[1], rates, rtol=1e-4)  # the comparison can fail
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_what_wrappers_put_before_names_is_taken_off(prefix: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    content = checkpoint()
+    wanted = read(saved(content, tmp_path / "plain")).state
+    content["state_dict"] = OrderedDict((prefix + name, tensor) for name, tensor in content["state_dict"].items())
+    found = read(saved(content, tmp_path)).state
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
