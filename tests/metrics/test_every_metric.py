@@ -43,6 +43,7 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "certified": {"images": 6, "steps": 4, "chains": 2, "samples": 10},
     "cloud-reconstruction": {"assigned": 8},
     "cloud-samples": {"clouds": 20},
+    "code-length": {"split": "test", "samples": 20},
     "disentanglement": {"points": 300, "test_points": 200, "mixture": 300, "draws": 200, "dci_points": 60, "trees": 2,
                         "votes": 50, "test_votes": 30, "vote_size": 8, "centres": 2, "local_points": 100},
     "fd-domain": {"samples": 40, "candidates": 200, "repeats": 2},
@@ -54,8 +55,8 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "tracin": {"samples": 2, "queries": 12, "top": 3},
 }  # fmt: skip
 DECODING = {
-    "certified", "cloud-reconstruction", "cloud-samples", "fd-domain", "fid", "gallery", "likelihood", "pocket-leak",
-    "reconstruction", "regret", "tracin",
+    "certified", "cloud-reconstruction", "cloud-samples", "code-length", "fd-domain", "fid", "gallery", "likelihood",
+    "pocket-leak", "reconstruction", "regret", "tracin",
 }  # fmt: skip
 TRIED = ("fd-domain", "likelihood", "probe")  # of draws of the prior, of posterior draws, of embeddings and labels
 LOOKING = {
@@ -232,6 +233,7 @@ def _places() -> Iterator[tuple[Dataset, Callable[[], LatentVariableModel]]]:
         yield _few(name), partial(_zoo, "dpvae", _few(name))
     yield _rendered(), _random
     yield _clouds(), _mixture
+    yield _few("digits"), partial(_zoo, "vae", _few("digits"))
 
 
 @cache

@@ -13,6 +13,7 @@ from vaebench.cli.board import board
 from vaebench.cli.cache import cache
 from vaebench.cli.check import check, selftest
 from vaebench.cli.common import zoo_option
+from vaebench.cli.compress import compress, decompress
 from vaebench.cli.data import data
 from vaebench.cli.export import export
 from vaebench.cli.import_ import import_
@@ -88,7 +89,10 @@ def main(debug: bool) -> None:
     """Evaluate variational auto-encoders: correct numbers, with errors and provenance."""
 
 
-for command in (run, check, verify, reproduce, submit, ls):
+for command in (run, check, verify, reproduce, submit, ls, compress, decompress):
     zoo_option(command)
-for command in (run, train, ls, board, verify, reproduce, export, data, cache, import_, selftest, check, submit):
+for command in (
+    run, train, ls, board, verify, reproduce, export, data, cache, import_, selftest, check, submit, compress,
+    decompress,
+):  # fmt: skip
     main.add_command(command)

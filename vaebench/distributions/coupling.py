@@ -5,12 +5,13 @@ Dinh, Sohl-Dickstein & Bengio 2017 (RealNVP), equations 7 and 8.
 """
 
 import math
-from typing import ClassVar, cast, final
+from typing import ClassVar, NoReturn, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from vaebench.distributions import noise
+from vaebench.distributions.errors import UnavailableError
 from vaebench.distributions.latent import LatentDistribution, Latents
 from vaebench.functional.gaussian import log_density_of_noise
 
@@ -88,6 +89,9 @@ class DecoupledPrior(LatentDistribution):
         square = u.square().sum(-1) / self.temperature**2
         normal: Tensor = -0.5 * (square + width * math.log(2 * math.pi * self.temperature**2))
         return normal + cast(Tensor, log_det)
+
+    def chain(self) -> NoReturn:
+        raise UnavailableError("needs a q(z|x) that factorises in the prior's noise, which a decoupled prior bends")
 
     def to_base(self, z: Tensor) -> Tensor:
         u: Tensor = self.flow(z)[0]

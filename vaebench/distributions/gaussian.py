@@ -58,6 +58,9 @@ class DiagonalGaussian(LatentDistribution):
         """The noise that makes the first group of `latents`."""
         return standardised(latents[0] - self.mean, self.log_variance)
 
+    def chain(self) -> "TopDownGaussian":
+        return TopDownGaussian([lambda _: (self.mean[None], self.log_variance[None])])
+
 
 State = Any
 """What a group's conditional reads: by default the tuple of the groups above it, each (S, B, ...)."""
@@ -113,6 +116,9 @@ class TopDownGaussian(LatentDistribution):
             raise UnavailableError(f"needs a diagonal Gaussian q(z|x); this model's is a {self.kind}")
         mean, log_variance = self.conditionals[0](self.start)
         return DiagonalGaussian(mean[0].flatten(1), log_variance[0].flatten(1))
+
+    def chain(self) -> "TopDownGaussian":
+        return super().chain() if self.bijections else self  # the first says why not
 
     def from_base(self, u: Tensor) -> Latents:
         if len(self.conditionals) > 1:

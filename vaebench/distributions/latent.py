@@ -1,11 +1,14 @@
 """The abstract distribution over latents: all that a metric may ask of one, whatever its kind."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor
 
 from vaebench.distributions.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from vaebench.distributions.gaussian import TopDownGaussian
 
 Latents = tuple[Tensor, ...]
 """Latent groups, top-down; each (S, B, *event)."""
@@ -107,3 +110,10 @@ class LatentDistribution(ABC):
         Raises UnavailableError as `size`.
         """
         raise UnavailableError(f"a {self.kind} does not say which noise makes its draws")
+
+    def chain(self) -> "TopDownGaussian":
+        """This as one Gaussian group of latents after another, each with independent dimensions given those above.
+
+        Raises UnavailableError if it is not such a chain.
+        """
+        raise UnavailableError(f"needs latents that are a chain of Gaussian groups; this model's are a {self.kind}")

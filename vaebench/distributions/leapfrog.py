@@ -5,7 +5,7 @@ Source: Caterini, Doucet & Sejdinovic 2018 (HVAE, arXiv 1805.11328), section 3.
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import NoReturn, final
 
 import torch
 from torch import Tensor
@@ -102,6 +102,9 @@ class HamiltonianGaussian(LatentDistribution):
 
     def __init__(self, base: DiagonalGaussian, flow: TemperedLeapfrog) -> None:
         self.base, self.flow = base, flow
+
+    def chain(self) -> NoReturn:
+        raise UnavailableError("needs a q(z|x) with a density in z alone; a Hamiltonian model's has one with momenta")
 
     def rsample(self, samples: int) -> tuple[Tensor, ...]:
         """(z_K, rho_K): two groups (S, B, L)."""

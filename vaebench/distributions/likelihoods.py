@@ -15,6 +15,7 @@ from torch.distributions.constraints import Constraint
 from torch.types import _size
 
 from vaebench.distributions import noise
+from vaebench.distributions.errors import UnavailableError
 from vaebench.functional import bernoulli, categorical, logistic
 
 _NONE = torch.Size()
@@ -60,6 +61,13 @@ class Likelihood(Distribution, ABC):
     def sample(self, sample_shape: _size = _NONE) -> Tensor:
         """One x per (draw, example): (S, B, *shape). `sample_shape` must be empty."""
 
+    def log_masses(self) -> Tensor:
+        """log P(x_d = k | z) of every level k where dimensions are independent given z: (S, B, *shape, levels) nats.
+
+        Raises UnavailableError if they are not, or if this is a density.
+        """
+        raise UnavailableError(f"the likelihood {self.family} has no mass of each level of each dimension alone")
+
     def _noise(self, sample_shape: _size) -> Tensor:
         _one(sample_shape)
         return noise.uniform((*self.batch_shape, *self.event_shape), self.raw)
@@ -83,6 +91,9 @@ class Bernoulli(Likelihood):
     def log_prob(self, x: Tensor) -> Tensor:
         logits = self.raw.flatten(2)
         return bernoulli.log_likelihood(logits, x.flatten(-len(self.event_shape)).to(logits.dtype))
+
+    def log_masses(self) -> Tensor:
+        return torch.stack([torch.zeros_like(self.raw), self.raw], -1).log_softmax(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -113,6 +124,9 @@ class Categorical(Likelihood):
 
     def log_prob(self, x: Tensor) -> Tensor:
         return categorical.log_likelihood(self.logits, x.to(torch.int64), 3).flatten(2).sum(-1)
+
+    def log_masses(self) -> Tensor:
+        return self.logits.log_softmax(3).movedim(3, -1)
 
     @property
     def mean(self) -> Tensor:
@@ -156,6 +170,12 @@ class DiscretisedLogistic(Likelihood):
     def log_prob(self, x: Tensor) -> Tensor:
         assert self.levels is not None
         return logistic.log_mass(_centre(x, self.levels), *self._parameters(), self.levels, 0.999).flatten(2).sum(-1)
+
+    def log_masses(self) -> Tensor:
+        assert self.levels is not None
+        level = _centre(torch.arange(self.levels, device=self.raw.device), self.levels)
+        mean, log_scale = (parameter.unsqueeze(-1) for parameter in self._parameters())
+        return logistic.log_mass(level, mean, log_scale, self.levels, 0.999)
 
     @property
     def mean(self) -> Tensor:
@@ -221,6 +241,15 @@ class DiscretisedLogisticMixture(Likelihood):
         mean = self._chain(mean, coefficient, centred)
         colours = logistic.log_mass(centred, mean, log_scale, self.levels, self.upper).sum(2)
         return (weights + colours).logsumexp(2).flatten(2).sum(-1)
+
+    def log_masses(self) -> Tensor:
+        if self.event_shape[0] > 1:
+            return super().log_masses()  # says why not: a colour depends on those before it
+        assert self.levels is not None
+        weights, mean, log_scale, _ = self._parameters()
+        level = _centre(torch.arange(self.levels, device=self.raw.device), self.levels)
+        each = logistic.log_mass(level, mean.unsqueeze(-1), log_scale.unsqueeze(-1), self.levels, self.upper)
+        return (weights[:, :, None, ..., None] + each).logsumexp(3)
 
     @property
     def mean(self) -> Tensor:

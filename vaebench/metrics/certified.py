@@ -212,7 +212,7 @@ class Certified(Metric):
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         rows = run.rows(model)
         batch = max(1, min(TOGETHER, rows // (PART * self.chains)))
-        double = copy.deepcopy(model).double().requires_grad_(False)
+        double = copy.deepcopy(model).cpu().double().to(run.device).requires_grad_(False)
         split = spaced(dataset.split(self.split), self.images)
         chains = partial(run.map, batch=batch, rows=rows, block=TOGETHER)
         found = chains(partial(real, model=double, metric=self), split)
