@@ -38,6 +38,17 @@ FAULTS = (
     ),
     Fault("densities", "distributions.likelihoods", "- math.log(self.SCALE)", "+ math.log(self.SCALE)"),
     Fault("bits", "metrics.likelihood", "dataset.space.dims * math.log(2)", "dataset.space.shape[0] * math.log(2)"),
+    # annealing
+    Fault("certified", "functional.ais", "for value in inner), 1.0]", "for value in inner), 0.9]"),
+    Fault("certified", "functional.ais", "return uniform.log() < log_ratio", "return uniform.log() < 0 * log_ratio"),
+    Fault("certified", "functional.ais", "return uniform.log() < log_ratio", "return uniform.log() < -log_ratio"),
+    Fault("certified", "functional.ais", "- at.square() - rho.square()", "- at.square()"),
+    Fault("certified", "functional.ais", "(betas[t + 1] - betas[t]) *", "(betas[t] - betas[t + 1]) *"),
+    Fault("certified", "functional.ais", "between = max(t, t - order.step)", "between = min(t + 1, len(betas) - 2)"),
+    Fault("certified", "functional.ais", "torch.where(taken, log_weight,", "torch.where(~taken, log_weight,"),
+    Fault("certified", "distributions.joint", "+ self.log_prior(latents) - log_q", "- self.log_prior(latents) - log_q"),
+    Fault("code length", "metrics.shared.bits_back", "for start in reversed(starts)]", "for start in starts]"),
+    Fault("code length", "metrics.shared.bits_back", "torch.cat(parts[::-1])", "torch.cat(parts)"),
     # bounds
     Fault("weights", "functional.importance", "torch.exp(2 * total - self._square)", "torch.exp(total - self._square)"),
     Fault("weights", "functional.importance", "- math.log(self._size)", "- math.log(self.samples)"),

@@ -28,6 +28,7 @@ def selftest(ctx: click.Context, device: str, dtype: str, as_json: bool) -> None
 
     \b
     bounds         NLL, ELBO, rate, distortion, ESS, NLL at a tenth of the draws, bits/dim
+    annealing      certified likelihoods in both directions; images there and back by bits back
     noise          that of a draw whatever the chunks; prior temperature
     distributions  Gaussian KL and density, decoupled prior, chains of groups, NVAE's residuals
     likelihoods    masses at all levels and edges, mixtures, narrowest scales, samples

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from vaebench.evaluation.selftest import bounds, codes, latents, masses, samples, scores
+from vaebench.evaluation.selftest import annealing, bounds, codes, latents, masses, samples, scores
 from vaebench.evaluation.selftest.answer import LIMIT, Answer
 
 ANSWERS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Answer]]] = {
@@ -18,6 +18,8 @@ ANSWERS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Answer]]] = {
     "gaussians": bounds.gaussians,
     "temperature": bounds.temperature,
     "hierarchy": bounds.hierarchy,
+    "certified": annealing.certified,
+    "code length": annealing.code_length,
     "masses": masses.masses,
     "densities": masses.densities,
     "bits": masses.bits,
