@@ -41,13 +41,14 @@ def planted() -> dict[str, list[Path]]:
         "journal": [_plant(f"journal/ab/{i:062}.block", 100 + i, 1000 + i) for i in range(2)],
         "statistics": [_plant(f"moments/{i}.moments", 200 + i, 2000 + i) for i in range(2)],
         "weights": [_plant(f"weights/{i}", 300 + i, 3000 + i) for i in range(2)],
+        "checks": [_plant(f"checks/{i}.json", 400 + i, 4000 + i) for i in range(2)],
         "others": [_plant(name, 7, 0) for name in ("journal/notes", "locks/a.lock", "data/x", "weights/1.lock")],
     }
 
 
 def test_an_absent_cache_is_empty(kinds: Callable[[], Cache], vaebench: Invoke) -> None:
     assert {kind: (part["files"], part["bytes"], part["oldest"]) for kind, part in kinds().items()} == {
-        "journal": (0, 0, None), "statistics": (0, 0, None), "weights": (0, 0, None)
+        "journal": (0, 0, None), "statistics": (0, 0, None), "weights": (0, 0, None), "checks": (0, 0, None)
     }  # fmt: skip
     assert vaebench("cache", "clear").exit_code == 0
 
@@ -59,13 +60,14 @@ def test_ls_tells_files_bytes_oldest_and_limit(
         "journal": (2, 201, "1970-01-01T00:16:40+00:00", journal.LIMIT),
         "statistics": (2, 401, "1970-01-01T00:33:20+00:00", None),
         "weights": (2, 601, "1970-01-01T00:50:00+00:00", None),
+        "checks": (2, 801, "1970-01-01T01:06:40+00:00", None),
     }
     shown = vaebench("cache", "ls").stdout
     for text in (str(files.cache()), "201 bytes", "2.0 GB", "1970-01-01"):
         assert text in shown
 
 
-@pytest.mark.parametrize("kind", ["journal", "statistics", "weights", None])
+@pytest.mark.parametrize("kind", ["journal", "statistics", "weights", "checks", None])
 def test_clear_removes_a_kind_or_all_and_nothing_else(
     kind: str | None, planted: dict[str, list[Path]], kinds: Callable[[], Cache], vaebench: Invoke
 ) -> None:
@@ -79,7 +81,7 @@ def test_clear_removes_a_kind_or_all_and_nothing_else(
     assert all(path.exists() for each, paths in planted.items() if each not in gone for path in paths)
 
 
-@pytest.mark.parametrize(("limit", "left"), [("0.3kB", [1, 1, 0]), ("201", [2, 1, 0]), ("1 GB", [2, 2, 2])])
+@pytest.mark.parametrize(("limit", "left"), [("0.3kB", [1, 1, 0, 0]), ("201", [2, 1, 0, 0]), ("1 GB", [2, 2, 2, 2])])
 def test_limit_leaves_what_was_used_last(
     limit: str, left: list[int], planted: dict[str, list[Path]], kinds: Callable[[], Cache], vaebench: Invoke
 ) -> None:
@@ -88,7 +90,7 @@ def test_limit_leaves_what_was_used_last(
         os.utime(planted["journal"][0], (1000, 1000))
     assert vaebench("cache", "clear", "--limit", limit).exit_code == 0
     assert [part["files"] for part in kinds().values()] == left
-    for kind, count in zip(("journal", "statistics", "weights"), left, strict=True):
+    for kind, count in zip(("journal", "statistics", "weights", "checks"), left, strict=True):
         assert [path.exists() for path in planted[kind]] == [count == 2, count >= 1]
 
 

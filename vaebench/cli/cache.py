@@ -12,7 +12,7 @@ from vaebench.cli.common import as_json_option
 from vaebench.core import files
 
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-KINDS = ("journal", "statistics", "weights")
+KINDS = ("journal", "statistics", "weights", "checks")
 
 
 class _Part(NamedTuple):
@@ -41,6 +41,8 @@ def _part(kind: str) -> _Part:
         return _Part("finished blocks of runs", root / kind, list(Journal(root / kind).blocks()), LIMIT)
     if kind == "statistics":
         return _Part("what fid and fd-domain know of references", root / "moments", list(files.under(root / "moments")))
+    if kind == "checks":
+        return _Part("promises that models kept", root / kind, list(files.under(root / kind)))
     return _Part("weights that were downloaded", root / kind, list(files.under(root / kind)))
 
 

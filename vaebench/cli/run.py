@@ -70,6 +70,8 @@ if TYPE_CHECKING:
 @click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board: same weights, data, "
               "metric, version, parameters, seed and number type.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
+@click.option("--unchecked", is_flag=True, help="Evaluate even a model whose likelihood is not proper, or that breaks "
+              "another promise; its values are marked.")  # fmt: skip
 @options(allow_code_option, boards_option, as_json_option)
 @click.pass_context
 def run(
@@ -78,6 +80,7 @@ def run(
     changes: tuple[str, ...],
     seed: int, data: Path | None, device: str, dtype: str, max_draws: int | None, in_flight: int | None,
     workers: int | None, cluster: str | None, inception: str | None, only_missing: bool, fresh: bool,
+    unchecked: bool,
     leaderboards: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate trained models and write their leaderboard rows.
@@ -113,6 +116,7 @@ def run(
     settings = Settings(
         torch_device(device), getattr(torch, dtype), seed, max_draws, in_flight,
         journal=None if fresh else Journal(files.cache() / "journal"), data=data, inception=inception,
+        unchecked=unchecked,
     )  # fmt: skip
     stored = []
     for dataset in sorted({each.dataset for each in found}):

@@ -18,7 +18,8 @@ CSV_AFTER = (
 BOUND_LOOSE, FEW_IMAGES, COLLAPSED = "bound loose", "few images", "collapsed"
 """Marks: a likelihood bound that has not converged; a Frechet distance of fewer images than the features have
 dimensions, whose covariance is singular; a model whose latents say next to nothing of the data."""
-
+UNCHECKED, UNIFORM = "unchecked", "worse than uniform"
+"""Marks: a run that did not ask whether p(x|z) is proper; more bits a dimension than the levels have."""
 
 LONGEST = 100
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")

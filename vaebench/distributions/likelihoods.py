@@ -4,9 +4,10 @@ Each reads one tensor `raw`, a decoder's output for S draws of B examples, so th
 how many `channels` it must give in place of the data's first axis.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -67,6 +68,33 @@ class Likelihood(Distribution, ABC):
         Raises UnavailableError if they are not, or if this is a density.
         """
         raise UnavailableError(f"the likelihood {self.family} has no mass of each level of each dimension alone")
+
+    def repeated(self, samples: int) -> Self:
+        """The same for each of `samples` draws, of this one draw."""
+        return self._reading(self.raw.expand(samples, *self.raw.shape[1:]), self.event_shape)
+
+    def some(self, index: Tensor) -> Self:
+        """That of the examples `index` (M,) alone."""
+        return self._reading(self.raw[:, index], self.event_shape)
+
+    def alone(self, x: Tensor) -> tuple[Self, Tensor]:
+        """This likelihood and x (S, B, *shape), each of x's P places alone: batch (S, B P), event (shape[0], 1, ...).
+
+        It is theirs if every place is read from its own numbers of `raw`: the places' log masses then sum to x's.
+        Raises UnavailableError if `raw` has no places.
+        """
+        places = self.event_shape[1:]
+        if not places or self.raw.shape[3:] != places:
+            raise UnavailableError(f"a likelihood {self.family!r} has no places that could be looked at alone")
+        one = torch.Size((self.event_shape[0], *(1 for _ in places)))
+        raw, x = (part.flatten(3).movedim(3, 2).flatten(1, 2) for part in (self.raw, x))
+        return self._reading(raw.reshape(*raw.shape, *one[1:]), one), x.reshape(*x.shape, *one[1:])
+
+    def _reading(self, raw: Tensor, event: torch.Size) -> Self:
+        """This likelihood of another `raw`."""
+        made = copy.copy(self)
+        made.raw, made._batch_shape, made._event_shape = raw, raw.shape[:2], event
+        return made
 
     def _noise(self, sample_shape: _size) -> Tensor:
         _one(sample_shape)

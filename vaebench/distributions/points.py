@@ -1,7 +1,7 @@
 """A likelihood of point clouds: points that are independent given z, under a mixture of diagonal Gaussians."""
 
 import math
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -59,6 +59,10 @@ class PointMixture(Likelihood):
         ]
         total: Tensor = torch.cat(scores).sum(-1).unflatten(0, self.batch_shape)
         return total
+
+    def alone(self, x: Tensor) -> tuple[Self, Tensor]:
+        points, raw = x.shape[2], self.raw.repeat_interleave(x.shape[2], 1)
+        return self._reading(raw, torch.Size((1, 3))), x.reshape(x.shape[0], x.shape[1] * points, 1, 3)
 
     @property
     def mean(self) -> Tensor:

@@ -18,6 +18,7 @@ from vaebench.core.metric import Metric
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation import choice, runner
 from vaebench.evaluation import entry as entries
+from vaebench.evaluation.admission import admit
 from vaebench.evaluation.choice import Preset
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.journal import Journal
@@ -127,6 +128,7 @@ def evaluate(
     name: str | None = None,
     max_draws: int | None = None,
     allow_code: bool = False,
+    unchecked: bool = False,
     progress: Progress | None = None,
 ) -> Results:
     """The values of every metric that applies, with their errors; nothing is written until `Results.write`.
@@ -149,10 +151,13 @@ def evaluate(
         name: of the model on a board; by default the card's, or "own-" and the class of a model in memory.
         max_draws: how many are decoded at once: memory only, no result.
         allow_code: whether the file of code that a card names may run.
+        unchecked: whether to measure a model that need not keep the promises without which a likelihood cannot be
+            right; its values are marked.
         progress: is told of passes, failures and downloads, as `run.Progress` says.
 
     Raises:
-        UserError: something that is named does not exist, or does not fit; `model` is not a model.
+        UserError: something that is named does not exist, or does not fit; `model` is not a model, or breaks a promise
+            of models, as a likelihood that does not sum to 1.
         DataError: data or weights are absent, damaged, or do not fit the card.
     """
     heard = Silent() if progress is None else progress
@@ -168,6 +173,7 @@ def evaluate(
         max_draws,
         journal=Journal(files.cache() / "journal") if isinstance(model, str | Path) else None,
         data=None if data is None else Path(data),
+        unchecked=unchecked,
     )
     if isinstance(model, str | Path):
         with code.allowed(allow_code):
@@ -182,7 +188,8 @@ def evaluate(
     def keep(metric: str, file: str, content: bytes) -> None:
         kept[metric, file] = content
 
-    for finished in runner.measure(entry, chosen, settings, progress=heard, keep=keep):
+    marks = admit(entry, settings, heard) if chosen else ()
+    for finished in runner.measure(entry, chosen, settings, progress=heard, keep=keep, marks=marks):
         rows += finished
     return Results(rows, kept)
 

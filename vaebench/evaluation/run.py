@@ -65,6 +65,7 @@ class Settings:
     are computed there instead. A `dtype` of bfloat16 is of the networks alone: see `core.arithmetic`. Where `spliced`,
     every tenth block is in float32 instead. Finished blocks are kept in `journal`. `data` is the root of datasets, by
     default `files.default_data`; `inception` is a file of weights, or "download", by default `inception.default`.
+    Where `unchecked`, models are evaluated that need not keep a promise (`admission.admit`), and values say so.
     """
 
     device: torch.device = CPU
@@ -77,6 +78,7 @@ class Settings:
     journal: Journal | None = None
     data: Path | None = None
     inception: str | None = None
+    unchecked: bool = False
 
     @property
     def weights_dtype(self) -> torch.dtype:

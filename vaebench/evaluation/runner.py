@@ -61,14 +61,15 @@ def measure(
     progress: Progress,
     keep: Keep = discard,
     resources: Resources | None = None,
+    marks: tuple[str, ...] = (),
 ) -> Iterator[list[Row]]:
     """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
 
-    `keep` is given the files of metrics; `resources` are by default what is on this machine. A metric that fails costs
-    its own rows only; a LostError ends the run. The model is moved to the device and dtype, in evaluation mode. In
-    bfloat16 every metric is measured twice, the second time with a tenth of its blocks in float32: each row's reason
-    then says what bfloat16 changes, and it is `failed` where that is too much for `precision.effects`. UserError where
-    bfloat16 cannot be had, DataError where weights do not fit.
+    `keep` is given the files of metrics; `resources` are by default what is on this machine; every value gets `marks`.
+    A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
+    in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
+    float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
+    `precision.effects`. UserError where bfloat16 cannot be had, DataError where weights do not fit.
     """
     if not metrics:
         return
@@ -99,7 +100,7 @@ def measure(
                         again = run(dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
                         spliced = _collect(metric, entry, again)
                         effects = precision.effects(found, spliced, again.share)
-                    measured = found
+                    measured = {named: each._replace(marks=(*each.marks, *marks)) for named, each in found.items()}
         except UnavailableError as error:
             status, reason = "skipped", str(error)
         except LostError:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, final
 from vaebench.core.data import Dataset
 from vaebench.core.metric import Column, Given, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
-from vaebench.core.names import BOUND_LOOSE
+from vaebench.core.names import BOUND_LOOSE, UNIFORM
 from vaebench.functional.convergence import bound_loose
 from vaebench.metrics.shared.bounds import score
 
@@ -21,7 +21,8 @@ class Likelihood(Metric):
 
     A dynamically binarised split is read `repeats` times and each image's values averaged; standard errors are over
     images, and say nothing of how far the bound lies above the truth: where it has not converged (`bound_loose`), nll
-    and bpd are marked. bits/dim = nats / (D ln 2), only for masses. Each image's NLL and ELBO are kept beside the rows.
+    and bpd are marked. bits/dim = nats / (D ln 2), only for masses, and marked where guessing at random has fewer. Each
+    image's NLL and ELBO are kept beside the rows.
     Source: Burda et al. 2016, equation 8.
     """
 
@@ -65,7 +66,11 @@ class Likelihood(Metric):
         per |= {"nll_point": dataset.space.shape[0]} if dataset.space.is_cloud else {}
         for column, unit in per.items():
             stderr = None if nll.stderr is None else nll.stderr / unit
-            yield nll._replace(column=column, value=nll.value / unit, stderr=stderr)
+            each = nll._replace(column=column, value=nll.value / unit, stderr=stderr)
+            if column == "bpd" and each.value > (most := math.log2(dataset.space.levels or 1)):
+                run.warn(f"likelihood: {each.value:.4g} bits/dim is more than the {most:.4g} of guessing at random")
+                each = each._replace(marks=(*nll.marks, UNIFORM))
+            yield each
         run.keep_values({name: values[name] for name in ("nll", "elbo")})
 
 

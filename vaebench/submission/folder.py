@@ -223,7 +223,7 @@ def model_faults(submission: Submission) -> list[Problem]:
     except UserError as error:
         return [Problem(f"{card.name}.toml", told(error, submission.folder))]
     model.load_state_dict(tensors, strict=True)
-    broken = [check for check in checks.check_model(model) if not check.passed]
+    broken = [check for check in checks.check_model(model) if check.failed]
     faults = [Problem(weights.name, f"breaks a promise: {check.name}: {check.detail}") for check in broken]
     if _is_of_another_recipe(submission, source):
         fault = "these weights were trained by other tables; restore them, or leave out [training] and [trained]"

@@ -321,12 +321,16 @@ def momentum_scored_at_one(patch: pytest.MonkeyPatch) -> None:
     draw = HamiltonianGaussian.rsample_with_log_prob
 
     def scored(self: HamiltonianGaussian, samples: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        latents, log_q = draw(self, samples)
-        _, rho = self.flow.inverse(*latents)
+        latents, _ = draw(self, samples)
+        return latents, log_prob(self, latents)
+
+    def log_prob(self: HamiltonianGaussian, latents: tuple[Tensor, ...]) -> Tensor:
+        z, rho = self.flow.inverse(*latents)
         zero = torch.zeros_like(rho)
-        return latents, log_q + log_density(rho, zero, zero) - log_density(rho, zero, self.flow.log_temperature)
+        return self.base.log_prob((z,)) + log_density(rho, zero, zero) - self.flow.log_det
 
     patch.setattr(HamiltonianGaussian, "rsample_with_log_prob", scored)
+    patch.setattr(HamiltonianGaussian, "log_prob", log_prob)
 
 
 @pytest.mark.parametrize("slip", [forget_the_cooling, momentum_scored_at_one])

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from vaebench.core.data import Batch
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.normaliser import mass_fault
 from vaebench.distributions.noise import keyed
 from vaebench.functional.importance import ImportanceWeights
 
@@ -14,6 +15,8 @@ def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, 
 
     `nll` is -L_K with K = `samples`, `nll_tenth` that of K / 10, and `elbo` is `-distortion - rate`, all nats; `ess` is
     the effective number of draws.
+
+    Raises ValueError if a draw gives x a mass above 1.
     """
     chunk = max(1, rows // samples)
     parts = [
@@ -30,6 +33,8 @@ def _score(batch: Batch, seed: int, model: LatentVariableModel, samples: int, ro
     for first in range(0, samples, chunk):
         with keyed(seed, batch.example, first):
             draws = draw(min(chunk, samples - first))
+        if fault := mass_fault(draws.log_likelihood, model.space):
+            raise ValueError(fault)
         weights.add(draws.log_weight)
         distortion = distortion - draws.log_likelihood.double().sum(0)
         rate = rate + (draws.log_posterior - draws.log_prior).double().sum(0)
