@@ -145,7 +145,7 @@ def test_rows_carry_their_provenance() -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     dataset = _dataset()
     rows = _run(dataset, seed=3, settings=Settings(CPU, torch.float64))
-    assert list(rows) == [column.name for column in Likelihood.columns]
+    assert list(rows) == [column.name for column in Likelihood.columns if column.name != "nll_point"]
     for row in rows.values():
         assert (row.model, row.dataset, row.split, row.metric) == ("small", "small", "test", "likelihood")
         assert row.weights_sha256 == f"{1:064}"
@@ -228,7 +228,7 @@ def test_a_journal_hit_does_not_call_the_model(journal: Journal, monkeypatch: py
     def never(*args: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(Flat, "draw", never)
+    monkeypatch.setattr(Flat, "drawer", never)
     assert _values(_run(journal=journal)) == _values(first)
     assert _run(seed=1, journal=journal)[""].status == "failed"
 
@@ -278,9 +278,9 @@ def test_a_journal_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     log = Log()
     rows = _run(journal=Journal(tmp_path / "file"), log=log)
     assert _values(rows) == _values(_run())
-    assert len(log.warnings) == 1
-    assert "cannot write" in log.warnings[0]
-    assert "goes on without resume" in log.warnings[0]
+    (warning,) = (text for text in log.warnings if "guessing at random" not in text)  # the model is not trained
+    assert "cannot write" in warning
+    assert "goes on without resume" in warning
 
 
 @dataclass(frozen=True)
