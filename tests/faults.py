@@ -64,7 +64,12 @@ FAULTS = (
         "torch.arange(0, samples",
     ),
     Fault("noise", "distributions.noise", "self.calls += 1", "self.calls = 1"),
-    Fault("gaussians", "functional.divergence", "square() * (-other_log_variance)", "square() * (-log_variance)"),
+    Fault(
+        "gaussians",
+        "functional.divergence",
+        "standardised(mean - other_mean, other_log_variance)",
+        "standardised(mean - other_mean, log_variance)",
+    ),
     Fault(
         "gaussians",
         "functional.divergence",
@@ -72,15 +77,14 @@ FAULTS = (
         "gap = other_log_variance - log_variance",
     ),
     Fault("gaussians", "functional.gaussian", "log_variance + math.log(2 * math.pi)", "log_variance"),
-    Fault(
-        "bounds",
-        "distributions.gaussian",
-        "return (self.mean + (0.5 * self.log_variance)",
-        "return (self.mean + (0.6 * self.log_variance)",
-    ),
+    Fault("bounds", "distributions.gaussian", "self.mean + (0.5 * self.log", "self.mean + (0.6 * self.log"),
+    Fault("bounds", "functional.gaussian", "noise.square() + log_variance", "noise.square()"),
     Fault("temperature", "distributions.coupling", "return normal + cast(Tensor, log_det)", "return normal"),
     Fault(
-        "temperature", "distributions.coupling", "self.flow.inverse(self.temperature * eps)", "self.flow.inverse(eps)"
+        "temperature",
+        "distributions.coupling",
+        "inverse_with_log_det(self.temperature * noise)",
+        "inverse_with_log_det(noise)",
     ),
     Fault(
         "temperature",
@@ -100,16 +104,11 @@ FAULTS = (
     # the aggregate posterior
     Fault("aggregate", "metrics.latent_gap", "both[0].value + both[1].value", "both[0].value + both[0].value"),
     Fault("aggregate", "metrics.latent_gap", "knn_kl(p, q) + knn_kl(q, p)", "knn_kl(p, q) + knn_kl(p, q)"),
-    Fault(
-        "aggregate",
-        "metrics.latent_gap",
-        "log_q[1] - log_prior(model, aggregate)",
-        "log_q[1] - log_prior(model, prior)",
-    ),
+    Fault("aggregate", "metrics.latent_gap", "log_q[1] - log_p[1]", "log_q[1] - log_p[0]"),
     Fault("aggregate", "functional.leakage", "log_aggregate - log_base, 0.0", "log_base - log_aggregate, 0.0"),
     Fault("aggregate", "functional.leakage", "leaked = log_base < tau", "leaked = log_base > tau"),
     Fault("aggregate", "functional.leakage", "stats.chi2.isf(tail, latent)", "stats.chi2.ppf(tail, latent)"),
-    Fault("aggregate", "functional.aggregate", "- math.log(len(self.components))", ""),
+    Fault("aggregate", "functional.aggregate", "- math.log(size)", ""),
     Fault("aggregate", "functional.information", "(1 + math.log(2 * math.pi)", "(math.log(2 * math.pi)"),
     Fault("neighbours", "functional.leakage", "return log_density < own", "return log_density <= own"),
     Fault("neighbours", "functional.knn_kl", "len(theirs) / (n - 1)", "len(theirs) / n"),
@@ -137,12 +136,7 @@ FAULTS = (
     Fault("proportions", "functional.statistics", "(high - low) / (2 * 1.96)", "(high - low) / 1.96"),
     Fault("proportions", "functional.statistics", "values.std() / len(values) ** 0.5", "values.std() / len(values)"),
     Fault("regret", "metrics.regret", "parameter.copy_(copies[name][i])", "copies[name][i]"),
-    Fault(
-        "regret",
-        "metrics.regret",
-        'after.append(nll(model, one, derive(own, "draws")',
-        'after.append(nll(model, one, derive(own, "other")',
-    ),
+    Fault("regret", "metrics.regret", 'after.append(nll(one, 0)["nll"])', "after.append(before[i : i + 1])"),
     Fault("tracin", "functional.influence", "rate * steps * batch / examples", "rate * steps / examples"),
     # codes
     Fault("probe", "functional.probe", "C=inverse_penalty", "C=1 / inverse_penalty"),
@@ -169,7 +163,7 @@ def planted(fault: Fault) -> Iterator[None]:
     """The package with the fault: the live functions get the code of the changed source, and its constants."""
     module = import_module(f"vaebench.{fault.module}")
     source = getsource(module)
-    assert source.count(fault.right) == 1, (fault, source.count(fault.right))
+    assert source.count(fault.right) == 1, f"{fault}: the line is another now; plant the fault in what it became"
     changed = ModuleType(module.__name__)
     vars(changed)["__file__"] = module.__file__
     exec(compile(source.replace(fault.right, fault.wrong), str(module.__file__), "exec"), vars(changed))
