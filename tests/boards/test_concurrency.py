@@ -22,7 +22,8 @@ from vaebench.core import files
 
 BASE: dict[str, Any] = {
     "model": "vae", "weights_sha256": "aa", "dataset": "digits", "data_fingerprint": "dd", "split": "test",
-    "metric": "likelihood", "metric_version": 1, "parameters": "{}", "comparability": "{}", "facet": "{}",
+    "metric": "likelihood", "metric_version": 1, "parameters": "{}", "facet": "{}",
+    "comparability": '{"levels": 2, "mass": "proper"}',
     "column": "nll", "value": 84.5, "stderr": None, "df": None, "low": None, "high": None, "n": 360, "unit": "nats",
     "better": "lower", "bound": "upper", "marks": (), "curve": None,
     "status": "ok", "reason": None, "origin": "measured", "source": None, "verified": "unverified", "seed": 0,
