@@ -181,7 +181,7 @@ def test_what_no_value_depends_on_is_in_no_class() -> None:
             for family, proper in (("discretised-logistic", True), ("discretised-logistic-mixture", True), ("x", False))
         )
         assert one == other
-        assert (improper.get("mass") == "x") == (name in ("likelihood", "regret"))
+        assert (improper.get("mass") == "x") == (name in ("certified", "code-length", "likelihood", "regret"))
 
 
 # --- false files --------------------------------------------------------------------------------------------------

@@ -65,16 +65,21 @@ def test_an_allocation_that_fails_changes_no_number(
     most: int, error: str, in_flight: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metric_run, "BLOCK", 8)
-    metric, real, sizes, log = Likelihood(samples=20), Flat.draw, list[int](), Log()
+    metric, real, sizes, log = Likelihood(samples=20), Flat.drawer, list[int](), Log()
     wanted = evaluate(metric, Settings(CPU, max_draws=160), Log())
 
-    def limited(self: Flat, x: Tensor, samples: int) -> object:
-        if len(x) * samples > most:
-            raise ERRORS[error]()
-        sizes.append(len(x) * samples)
-        return real(self, x, samples)
+    def limited(self: Flat, x: Tensor) -> Callable[[int], object]:
+        draw = real(self, x)
 
-    monkeypatch.setattr(Flat, "draw", limited)
+        def few(samples: int) -> object:
+            if len(x) * samples > most:
+                raise ERRORS[error]()
+            sizes.append(len(x) * samples)
+            return draw(samples)
+
+        return few
+
+    monkeypatch.setattr(Flat, "drawer", limited)
     found = evaluate(metric, Settings(CPU, max_draws=160, in_flight=in_flight), log)
     assert {row.status for row in found.values()} == {"ok"}
     for column, row in found.items():
@@ -91,11 +96,11 @@ def test_what_cannot_be_halved_fails_with_its_own_error(monkeypatch: pytest.Monk
         def never(*_: object, raised: Exception = error) -> None:
             raise raised
 
-        monkeypatch.setattr(Flat, "draw", never)
+        monkeypatch.setattr(Flat, "drawer", never)
         log = Log()
         rows = evaluate(Likelihood(samples=20), Settings(CPU, max_draws=16), log)
         assert {row.status for row in rows.values()} == {"failed"}
-        assert says in str(rows["nll"].reason)
+        assert says in str(rows[""].reason)
         assert log.warnings == []
 
 

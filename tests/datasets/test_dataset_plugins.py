@@ -194,6 +194,11 @@ def test_the_content_is_the_same_in_any_order_and_no_other() -> None:
 FACTS = {  # split: size, mean in [0, 1], first labels; from the sets' own pages and papers
     "mnist": {"train": (60_000, 0.13066, [5, 0, 4, 1, 9]), "test": (10_000, 0.13251, [7, 2, 1, 0, 4])},
     "mnist_grey": {"train": (60_000, 0.13066, [5, 0, 4, 1, 9]), "test": (10_000, 0.13251, [7, 2, 1, 0, 4])},
+    "mnist_small": {
+        "train": (1000, 0.12422, [5, 4, 2, 2, 8]),
+        "valid": (1000, 0.12355, [3, 6, 4, 0, 1]),
+        "test": (10_000, 0.13251, [7, 2, 1, 0, 4]),
+    },
     "mnist_static": {
         "train": (50_000, 0.13056, None),
         "valid": (10_000, 0.13113, None),

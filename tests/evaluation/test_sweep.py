@@ -263,7 +263,9 @@ def test_other_weights_have_a_name_of_their_own(
     assert named.stderr == f"written to {boards / 'digits' / 'vae-half'}.parquet\n"
     assert {row.model for row in board.read(boards, "digits")} == {"vae", "vae-half"}
     again = ("verify", "vae-half", "digits", "--leaderboards", boards, "--json", "--dry-run", "--card", zoo_card)
-    assert {each["verdict"] for each in json.loads(vaebench(*again, "--weights", half).stdout)} == {"verified"}
+    told = vaebench(*again, "--weights", half)
+    assert told.stdout, told.stderr
+    assert {each["verdict"] for each in json.loads(told.stdout)} == {"verified"}
     refused(2, again, "is of vae, not of vae-half")
     for name, says in (("../x", "model name '../x'"), ("dpvae", "'dpvae' is a model of the zoo on digits")):
         refused(2, (*args, "--weights", half, "--name", name), says)

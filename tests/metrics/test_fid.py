@@ -219,7 +219,7 @@ def test_without_weights_fid_is_skipped_at_once(
     }
     (tmp_path / "weights.pth").write_bytes(b"no weights")
     monkeypatch.setenv("VAEBENCH_INCEPTION", str(tmp_path / "weights.pth"))
-    assert "is not the Inception network asked for" in _rows(vaebench(*command))["fid"]["reason"]
+    assert "is not the Inception network asked for" in _rows(vaebench(*command))[""]["reason"]
     absent = vaebench(*command, "--inception-weights", tmp_path / "absent.pth")
     assert (absent.exit_code, absent.stdout) == (2, "")
     assert (

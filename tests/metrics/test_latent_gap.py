@@ -13,7 +13,6 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.coupling import CouplingFlow
 from vaebench.evaluation.selftest import latents
 from vaebench.functional.leakage import FIXED, leakage, threshold, thresholds
-from vaebench.metrics import latent_gap
 from vaebench.metrics.latent_gap import LatentGap
 from vaebench.metrics.shared.prior import log_base, log_prior
 from vaebench.models.oracles import oracles
@@ -141,6 +140,6 @@ def test_an_oracle_whose_posterior_is_exact_has_no_gap_in_its_first_group(index:
 def test_the_oracles_see_a_missing_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
     device, dtype = torch.device("cpu"), torch.float32
     assert all(answer.passed for answer in latents.latent_gap(device, dtype))
-    monkeypatch.setattr(latent_gap, "log_prior", log_base)
+    monkeypatch.setattr(latents, "log_prior", log_base)
     failed = {answer.estimator for answer in latents.latent_gap(device, dtype) if not answer.passed}
-    assert failed == {f"latent-gap kl_{way}, decoupled oracle" for way in ("prior_aggregate", "aggregate_prior")}
+    assert failed == {"latent-gap kl_aggregate_prior, decoupled oracle"}  # the other's draws have scores of their own

@@ -205,8 +205,8 @@ def _checked(name: str, kind: pa.DataType, value: Any) -> Any:
     if name == "created":
         return utc(value).isoformat(timespec="seconds")
     if name == "reason":
-        value = " ".join(unplaced(value).split())
-        value = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value) or "unknown"
+        value = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(value.split()))
+        value = " ".join(unplaced(value).split()) or "unknown"
         value = value if len(value) <= LONGEST else f"{value[: LONGEST - 4]} ..."
     if len(value) > LONGEST:
         raise ValueError(f"{name} is of {len(value)} characters, more than {LONGEST}")

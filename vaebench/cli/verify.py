@@ -43,9 +43,12 @@ entry_options = options(
 
 
 def _behind(model: str, dataset: str, card: Path | None, weights: Path | None) -> "tuple[Card, Path]":
-    """What rows were measured on, by the zoo's card or this one: the card and the file of weights."""
+    """What rows were measured on, by the zoo's card or this one: the card and the file of weights.
+
+    With weights of its own, a model may have another name on the board than its card has: `run --name` gave it.
+    """
     found = find_card(None if card else model, dataset, card)
-    if found.name != model:
+    if found.name != model and weights is None:
         raise UserError(f"card {card} is of {found.name}, not of {model}; give the card of {model}")
     return found, weights or find_weights(found)
 

@@ -209,7 +209,7 @@ class Run(Protocol):
         batch: int = 1,
         rows: int | None = None,
         stream: str | None = None,
-        block: int = BLOCK,
+        block: int | None = None,
     ) -> dict[str, Tensor]:
         """Per-example values over the whole split, in order: each (repeats * N, ...).
 

@@ -225,7 +225,7 @@ class MetricRun:
         batch: int = 1,
         rows: int | None = None,
         stream: str | None = None,
-        block: int = BLOCK,
+        block: int | None = None,
     ) -> dict[str, Tensor]:
         self._passes += 1
         self._count(repeats * len(split))
@@ -255,8 +255,9 @@ class MetricRun:
         return Pass(function, split, seed, batch, rows, self._cut, self.device, computed_in)
 
     def _map(
-        self, work: Pass, key: Callable[[str, range], BlockKey], name: str, total: int, size: int = BLOCK
+        self, work: Pass, key: Callable[[str, range], BlockKey], name: str, total: int, size: int | None = None
     ) -> dict[str, Tensor]:
+        size = BLOCK if size is None else size
         key = partial(key, pass_identity(work.function))
         blocks = [range(start, min(start + size, total)) for start in range(0, total, size)]
         self._progress.start(name, len(blocks))

@@ -337,7 +337,7 @@ def momentum_scored_at_one(patch: pytest.MonkeyPatch) -> None:
 def test_a_slip_in_the_density_is_seen(slip: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     slip(monkeypatch)
     assert {"nll", "elbo", "rate"} <= faults(oracle(), 200)
-    assert "samples agree with scores" in failed(model("free"))
+    assert {"samples agree with scores", "draws rescore to the same values"} & set(failed(model("free")))
 
 
 def test_a_wrong_first_temperature_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
