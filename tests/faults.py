@@ -93,7 +93,7 @@ FAULTS = (
         "square().sum(-1) / self.temperature",
     ),
     Fault("temperature", "models.adapters._vector", "2 * torch.tensor(temperature)", "torch.tensor(temperature)"),
-    Fault("bounds", "distributions.leapfrog", "momentum - self.flow.log_det", "momentum + self.flow.log_det"),
+    Fault("bounds", "distributions.leapfrog", "(eps, heat) - self.flow.log_det", "(eps, heat) + self.flow.log_det"),
     Fault("hierarchy", "models.networks.nvae", "return raw + self.prior(group, state) if", "return raw if"),
     Fault(
         "hierarchy",
