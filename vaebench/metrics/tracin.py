@@ -26,6 +26,7 @@ from vaebench.core.metric import (
     UnavailableError,
 )
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.normaliser import mass_fault
 from vaebench.distributions.noise import keyed
 from vaebench.functional import intervals
 from vaebench.functional.influence import (
@@ -74,9 +75,12 @@ def example_gradients(
 
 
 def bound(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int) -> dict[str, Tensor]:
-    """-ELBO of each example, nats."""
+    """-ELBO of each example, nats. Raises ValueError if a draw gives x a mass above 1."""
     with keyed(seed, batch.example):
-        return {"loss": -model.draw(batch.x, samples).log_weight.double().mean(0)}
+        draws = model.draw(batch.x, samples)
+    if fault := mass_fault(draws.log_likelihood, model.space):
+        raise ValueError(fault)
+    return {"loss": -draws.log_weight.double().mean(0)}
 
 
 def reading(batch: Batch, seed: int) -> dict[str, Tensor]:
