@@ -105,7 +105,7 @@ def test_kill_9_computes_no_finished_block_again(
         assert whole.exit_code == 0, whole.output
         every = len(_blocks())
     expected = _rows(tmp_path / "whole")
-    assert {row[1] for row in expected} == {"ok"}
+    assert {row[2] for row in expected} == {"ok"}
     assert every > 1
     args, middle = _args(metric, boards, weights), every // 2 + 1
     _die(args, middle)

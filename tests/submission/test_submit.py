@@ -92,7 +92,7 @@ def test_what_is_wrong_is_one_list_and_nothing_is_measured(
 
 
 def test_a_fault_does_not_fill_the_screen(mine: Path, write_card: WriteCard, vaebench: Invoke) -> None:
-    write_card(changes={"notes": str([9] * 20_000)}, folder=mine)
+    write_card(changes={"notes": str([9] * 4_000)}, folder=mine)
     result = vaebench("submit", mine, "--dry-run")
     assert result.exit_code == 1
     assert "notes = [9, 9, 9" in result.stdout

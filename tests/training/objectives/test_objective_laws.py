@@ -280,7 +280,7 @@ def test_a_wrong_option_is_one_line_that_names_the_remedy(objective: dict[str, A
         ("factor", "acts on one latent vector, but the model's latent groups have shapes [4], [4]"),
         ("info", "acts on one latent vector"),
         ("jacobian", "acts on one latent vector"),
-        ("consistency", "transforms images of integers, but the data are real numbers of shape [6]"),
+        ("consistency", "cannot transform real numbers of shape [6] by"),
     ],
 )
 def test_a_model_that_cannot_have_an_objective_is_told_why(name: str, says: str) -> None:
