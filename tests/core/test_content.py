@@ -97,7 +97,7 @@ DIFFERENT: list[Any] = [
     X, X + 1, X.double(), X.to(torch.bfloat16), X.view(2, 3), [X, X], (X, X), X[:3], X[::2], X.flip(0), X.numpy(),
     X.numpy().reshape(2, 3), None, 0, 0.0, -0.0, False, "", "0", b"0", [], (), {}, set(), frozenset(), [0], [[0]],
     {"a": 1}, {"b": 1}, {"a": 2}, {1, 2}, {1, 3}, torch.float32, torch.float64, torch.device("cpu"), Colour.RED,
-    Colour.BLUE, Holder(X), Other(X), Holder(X + 1), Holder(Holder(X)), Mixture(X, X), Mixture(X, X + 1), [X, (X,)],
+    Colour.BLUE, Holder(X), Other(X), Holder(X + 1), Holder(Holder(X)), Mixture(X, X, X, X), Mixture(X, X + 1, X, X), [X, (X,)],
     log_density, identity, partial(log_density, dims=1), partial(log_density, dims=2), partial(log_density, X),
     Likelihood, Likelihood(), Likelihood(samples=7), Likelihood(samples=7).unsupported, Likelihood().unsupported,
     range(3), range(4), float("nan"), float("inf"), 1, 1.0, True, 1j, np.float32(1), np.float64(1), int, float,
