@@ -120,6 +120,12 @@ FAULTS = (
     Fault("frechet", "functional.frechet", "(a.size * b.size / size)", "(b.size / size)"),
     Fault("frechet", "functional.frechet", "total - 2 * cross", "total - cross"),
     Fault("image quality", "functional.complexity", "nll / math.log(2) - bits", "nll / math.log(2) + bits"),
+    # clouds
+    Fault("clouds", "functional.clouds", "cost[linear_sum_assignment(cost)].mean()", "cost.diagonal().mean()"),
+    Fault("clouds", "functional.clouds", "cross.argmin(0)", "cross.argmin(1)"),
+    Fault("clouds", "functional.clouds", "float(cross.amin(1).mean())", "float(cross.amin(0).mean())"),
+    Fault("clouds", "functional.clouds", "alone_drawn.amin(1) < cross.amin(0)", "alone_drawn.amin(1) < cross.amin(1)"),
+    Fault("densities", "distributions.points", "torch.sigmoid(spread - 1.0)", "torch.sigmoid(spread)"),
     # scores
     Fault("detection", "functional.separation", "(true - gain / 2)", "true"),
     Fault("detection", "functional.separation", "20 * true >= 19", "20 * true > 19"),

@@ -34,6 +34,7 @@ def selftest(ctx: click.Context, device: str, dtype: str, as_json: bool) -> None
     likelihoods    masses at all levels and edges, mixtures, narrowest scales, samples
     latents        KL in both directions, neighbours, leakage, mutual information
     images         Frechet distance, its moments and their merging, SSIM, PSNR, complexity
+    clouds         Chamfer and earth mover's distances, 1-NNA, coverage, MMD
     scores         AUROC, AUPRC, FPR95 with ties, regret, TracIn, Wilson intervals
     codes          probe, neighbours' votes, consistency, agreement, disentanglement
 

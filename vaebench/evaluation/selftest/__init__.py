@@ -28,6 +28,7 @@ ANSWERS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Answer]]] = {
     "neighbours": latents.neighbours,
     "frechet": samples.frechet,
     "image quality": samples.image_quality,
+    "clouds": samples.clouds,
     "detection": scores.detection,
     "proportions": scores.proportions,
     "regret": scores.regret,

@@ -10,6 +10,7 @@ from torch import Tensor
 from vaebench.core.data import Batch, Space, Split
 from vaebench.distributions.likelihoods import LIKELIHOODS, DiscretisedLogisticMixture, Likelihood
 from vaebench.distributions.noise import keyed
+from vaebench.distributions.points import PointMixture
 from vaebench.evaluation.selftest.answer import Answer, average, dataset, equal, measured, rounding, worst
 from vaebench.metrics.likelihood import Likelihood as LikelihoodMetric
 from vaebench.metrics.shared.bounds import score
@@ -102,7 +103,7 @@ def masses(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
 
 
 def densities(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
-    """Gaussian log densities: of a given scale, of one below the least, and of the fixed one."""
+    """Log densities: Gaussian of a given scale, of one below the least, of the fixed one; of points in a cloud."""
     for family, raw, scale in (
         ("gaussian", [0.5, -1.0], math.exp(-1.0)),
         ("gaussian", [0.5, -9.0], math.exp(FLOOR)),
@@ -113,6 +114,14 @@ def densities(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
         exact = -0.5 * 1.5**2 - math.log(scale) - 0.5 * math.log(2 * math.pi)
         found = made.log_prob(torch.tensor([[x]], dtype=torch.float64))
         yield equal(f"log density, {family}, scale {scale:.3g}", exact, found, torch.float32)
+    flat = torch.zeros(1, 1, 14, dtype=torch.float64)  # two equal components, whose log scale lies midway
+    flat[..., 8:] = 1.0
+    points = torch.tensor([[[0.1, 0.0, 0.2], [0.0, -0.3, 0.0]]], dtype=torch.float64)
+    square = 0.01 * 2.0
+    exact = -0.5 * (0.01 + 0.04 + 0.09) / square - 3 * math.log(2 * math.pi * square)
+    yield equal(
+        "log density, point mixture of equal components", exact, PointMixture(flat, (2, 3), None).log_prob(points)
+    )
 
 
 @torch.no_grad()

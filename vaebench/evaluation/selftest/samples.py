@@ -1,4 +1,4 @@
-"""Known answers about images: Frechet distances and the moments they are of, similarity, lengths of files."""
+"""Known answers about images and clouds: Frechet distances and their moments, similarity, distances, sets."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from functools import reduce
 import torch
 
 from vaebench.evaluation.selftest.answer import Answer, equal, rounding, worst
+from vaebench.functional.clouds import chamfer, chamfer_matrix, earth_mover, set_match
 from vaebench.functional.complexity import input_complexity
 from vaebench.functional.frechet import frechet_distance, gaussian_distance, merge, moments
 from vaebench.functional.image_quality import psnr, ssim
@@ -45,3 +46,17 @@ def image_quality(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     yield Answer("reconstruction psnr, plain images", exact, found, 0.0, rounding(dtype, exact))
     nll, length = torch.tensor([8 * math.log(2)], dtype=torch.float64), torch.tensor([3.0], dtype=torch.float64)
     yield equal("regret complexity, 8 bits less a file of 3", 5.0, input_complexity(nll, length))
+
+
+def clouds(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
+    """Two clouds on a line, 0 and 1 to 3 and 0; sets of clouds of a point each, 0, 1, 10 to 1.2, 1.25, 0.1."""
+    a, b = (torch.tensor([[[p, 0.0, 0.0] for p in ends]], dtype=torch.float64) for ends in ((0, 1), (3, 0)))
+    yield equal("cloud distances, Chamfer", 0.5 + 2.0, chamfer(a, b)[0])
+    yield equal("cloud distances, Chamfer in a matrix", 0.5 + 2.0, chamfer_matrix(a, b)[0, 0])
+    yield equal("cloud distances, earth mover's", 1.0, earth_mover(a, b)[0])
+    real, drawn = (torch.tensor(places, dtype=torch.float64) for places in ([0.0, 1, 10], [1.2, 1.25, 0.1]))
+    within, across, among = ((x[:, None] - y).abs() for x, y in ((real, real), (real, drawn), (drawn, drawn)))
+    found = set_match(within, across, among)
+    yield equal("cloud samples, 1-NNA", 2 / 6, found.one_nna)
+    yield equal("cloud samples, coverage", 2 / 3, found.coverage)
+    yield equal("cloud samples, MMD", (0.1 + 0.2 + 8.75) / 3, found.mmd)
