@@ -125,11 +125,11 @@ def test_steps_come_of_the_pilot_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         return (momenta, uniform) if self.chains != certified.PILOTS else source(self, t)
 
     with torch.no_grad():
-        one = paths(2, x, example)
+        one = paths(3, x, example)
         before, steps = one.forward(12).log_weight, one.steps
         source = certified.Source.__call__
         monkeypatch.setattr(certified.Source, "__call__", other)
-        two = paths(2, x, example)
+        two = paths(3, x, example)
         after = two.forward(12).log_weight
         many, alone = paths(9, x, example), paths(9, x[3:4], example[3:4])
     assert torch.equal(steps, two.steps)

@@ -21,7 +21,7 @@ from vaebench.metrics.shared.bounds import score
 from vaebench.metrics.shared.passes import candidates
 
 TOGETHER = 10  # images journalled together
-PILOTS = 4  # chains that step sizes are found with
+PILOTS = 2  # chains that step sizes are found with
 FRACTIONS = (4, 2)  # of the steps, at which the bound is computed too
 PART = 8  # of the draws that can be decoded at once, those whose gradients are computed at once: one in so many
 
