@@ -147,9 +147,12 @@ def test_kill_9_at_any_moment_loses_no_finished_block(
 def test_kill_9_between_blocks_computes_one_block_again_at_most(
     long: Args, vaebench: Invoke, boards: Path, uninterrupted: list[tuple[object, ...]], computed: list[None]
 ) -> None:
-    """A process that dies in the midst of writing a block leaves a stray file and that one block to compute."""
+    """A process that dies in the midst of writing a block leaves a stray file and that one block to compute.
+
+    What it writes first is that the model was admitted.
+    """
     script = (
-        "import os; from vaebench.core import files; real = os.replace; left = [5]\n"
+        "import os; from vaebench.core import files; real = os.replace; left = [6]\n"
         "def replace(*args):\n"
         "    left[0] -= 1\n"
         "    real(*args) if left[0] else os.kill(os.getpid(), 9)\n"
