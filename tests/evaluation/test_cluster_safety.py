@@ -36,6 +36,7 @@ STRANGER = """
             return f"{type(error).__name__}"
 
 
+    code(open_address, None), code(closed_address, foreign)  # imports all it needs, while it may still read them
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(65534)
