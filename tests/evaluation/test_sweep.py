@@ -62,7 +62,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], list[str]]] = {
         ["model 'nvae' has no card on dataset 'two-moons'"],
     ),
     "pattern without a card": (("--model", "vae,crvae-*", "--dataset", "two-moons"), ["'crvae-*': no card"]),
-    "dataset without a card": (("--model", "dp*", "--dataset", "digits,svhn"), ["'svhn': no card", "dp*"]),
+    "dataset without a card": (("--model", "dp*", "--dataset", "digits,notmnist"), ["'notmnist': no card", "dp*"]),
     "no dataset": (("--model", "vae", "--model", "dpvae"), ["needs --dataset"]),
     "weights of many": (
         ("--model", "dp*,vae", "--dataset", "digits", "--checkpoint", "x.safetensors"),
