@@ -1,4 +1,4 @@
-"""Every test has a cache of its own and one thread; helpers that call the command line in this process."""
+"""Every test has a cache and a board of its own, and one thread; helpers that call the command line in this process."""
 
 import textwrap
 from collections.abc import Callable, Iterator
@@ -32,7 +32,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VAEBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("VAEBENCH_CACHE", str(cache))
+    monkeypatch.setenv("VAEBENCH_RESULTS", str(cache / "results"))  # which no test finds
     for name in ("VAEBENCH_DATA", "VAEBENCH_ZOO"):
         monkeypatch.delenv(name, raising=False)
 

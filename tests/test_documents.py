@@ -169,9 +169,10 @@ def test_readmes_lines_of_python_do_as_they_say(tmp_path: Path, monkeypatch: pyt
     block = re.search(r"```python\n(import vaebench\n.*?)```", README, re.S)
     assert block is not None
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VAEBENCH_RESULTS")
     (tmp_path / "example.py").write_text(block[1], encoding="utf-8")
     results = runpy.run_path(str(tmp_path / "example.py"))["results"]
     told = re.search(r'results\["nll"\]  # (.*)', block[1])
     assert told is not None
     assert repr(results["nll"]) == told[1]
-    assert (tmp_path / "leaderboards" / "digits" / "dpvae.parquet").is_file()
+    assert (tmp_path / "results" / "digits" / "dpvae.parquet").is_file()

@@ -2,14 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vaebench.boards import headline, per_example, store
-from vaebench.boards.paired import comparer
+from vaebench.boards import headline, overlay
 from vaebench.boards.rows import KINDS, Row
-from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
 
@@ -47,7 +44,8 @@ def board(
 
     Args:
         dataset: its name.
-        leaderboards: a folder of boards; by default the one that vaebench ships.
+        leaderboards: a folder of boards, read alone; by default those that vaebench ships, and over them, marked
+            `yours`, your own of $VAEBENCH_RESULTS, else of the folder `results`.
         table: "headline": rank, rank_to, model, at most ten measures each with its standard error, marks, verified;
             `attrs["columns"]` says unit, better side and protocol of each measure. "rows": a line for each row.
 
@@ -57,14 +55,14 @@ def board(
     """
     if table not in ("headline", "rows"):
         raise unknown("table", table, ("headline", "rows"))
-    root = files.shipped_boards() if leaderboards is None else Path(leaderboards)
-    rows = store.read(root, dataset)
+    boards = overlay.opened(leaderboards)
+    rows = boards.read(dataset)
     found = [row for row in rows if row.origin == "measured" and row.status == "ok"]
     if not found:
         if dataset not in plugins.names("datasets"):
-            raise unknown("dataset", dataset, {*plugins.names("datasets"), *store.datasets(root)})
-        known = ", ".join(store.datasets(root)) or "none"
-        raise UserError(f"the board of {dataset!r} in {root} is empty; there are boards of: {known}")
+            raise unknown("dataset", dataset, {*plugins.names("datasets"), *boards.datasets()})
+        known = ", ".join(boards.datasets()) or "none"
+        raise UserError(f"the board of {dataset!r} in {boards} is empty; there are boards of: {known}")
     if table == "rows":
         return of_rows(found)
-    return of_headline(headline.of_rows(dataset, rows, comparer(partial(per_example.read, root))))
+    return of_headline(headline.of_rows(dataset, rows, boards.comparer()))

@@ -17,6 +17,7 @@ from vaebench.boards.rows import Row
 from vaebench.boards.text import number
 from vaebench.core import tables
 from vaebench.core.errors import DataError, foreign
+from vaebench.core.names import YOURS
 
 FILE = Path(__file__).with_suffix(".toml")
 ABSENT = "\u2013"
@@ -71,11 +72,15 @@ class Column(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A model, told from other weights of that name by `name`, with a cell for each column, or None."""
+    """A model, told from other weights of that name by `name`, with a cell for each column, or None.
+
+    `yours` where all that was measured of it is your own.
+    """
 
     model: str
     name: str
     cells: tuple[Cell | None, ...]
+    yours: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,11 +133,11 @@ def of_rows(dataset: str, rows: Iterable[Row], compare: Compare | None = None) -
     kind, (_, measures) = kind_of(rows), _shipped()
     alone = [row for row in lowest_seeds(rows) if row.status == "ok"]
     columns = tuple(_column(key, measures[key], alone, compare) for key in kind.measures)
-    entrants = {entrant(row) for row in rows}
+    entrants, shipped = {entrant(row) for row in rows}, {entrant(row) for row in rows if YOURS not in row.marks}
     several = {each.model for each in entrants if sum(each.model == other.model for other in entrants) > 1}
     lines = [
         Line(each.model, f"{each.model} ({each.weights[:8]})" if each.model in several else each.model,
-             tuple(column.cells.get(each) for column in columns))
+             tuple(column.cells.get(each) for column in columns), each not in shipped)
         for each in sorted(entrants)
     ]  # fmt: skip
     return Headline(dataset, kind.name, columns, tuple(sorted(lines, key=_place)))
@@ -212,7 +217,9 @@ def marks_of(line: Line, columns: Sequence[Column]) -> str:
     """The marks of a line, each with its columns where not all have it: "bound loose: nll; collapsed"."""
     cells = {column.key: cell.row for column, cell in zip(columns, line.cells, strict=True) if cell is not None}
     found = []
-    for mark in sorted({mark for row in cells.values() for mark in row.marks}):
+    if line.yours:
+        found.append(YOURS)
+    for mark in sorted({mark for row in cells.values() for mark in row.marks} - set(found)):
         having = [key for key, row in cells.items() if mark in row.marks]
         found.append(mark if len(having) == len(cells) else f"{mark}: {', '.join(having)}")
     return "; ".join(found)

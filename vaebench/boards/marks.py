@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from vaebench.boards.classes import Class, Entrant, class_of, entrant
 from vaebench.boards.rows import Row
-from vaebench.core.names import BOUND_LOOSE, COLLAPSED
+from vaebench.core.names import BOUND_LOOSE, COLLAPSED, YOURS
 
 LEAST_RATE = 0.5
 """Nats of E KL(q(z|x) || p(z)) below which a model counts as collapsed."""
@@ -16,8 +16,8 @@ Run = tuple[Class, Entrant, str, int | None]
 
 
 def alone(rows: Iterable[Row]) -> list[Row]:
-    """`rows` without the marks that follow from others."""
-    return [_with(row, [mark for mark in row.marks if mark != COLLAPSED]) for row in rows]
+    """`rows` without the marks that follow from others, or from where they were read."""
+    return [_with(row, [mark for mark in row.marks if mark not in (COLLAPSED, YOURS)]) for row in rows]
 
 
 def together(rows: Iterable[Row]) -> list[Row]:
@@ -35,6 +35,16 @@ def together(rows: Iterable[Row]) -> list[Row]:
     }
     return [_with(row, [*row.marks, COLLAPSED]) if row.status == "ok" and entrant(row) in collapsed else row
             for row in rows]  # fmt: skip
+
+
+def marked(row: Row, mark: str) -> Row:
+    """`row` with a further mark."""
+    return _with(row, [*row.marks, mark])
+
+
+def unmarked(row: Row, mark: str) -> Row:
+    """`row` without a mark."""
+    return _with(row, [each for each in row.marks if each != mark])
 
 
 def _with(row: Row, marks: Iterable[str]) -> Row:

@@ -49,8 +49,12 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     for candidate in new:
         if rows.setdefault(candidate.identity, candidate) != candidate:
             raise ValueError(f"two rows at once for {candidate.metric} {candidate.column} of {candidate.model}")
-    kept = {each.identity: each for each in marks.alone(stored)}
-    rows = {each.identity: each for each in marks.alone(rows.values())}
+    return overlaid(marks.alone(stored), marks.alone(rows.values()))
+
+
+def overlaid(under: Iterable[Row], over: Iterable[Row]) -> list[Row]:
+    """`merge` of rows of one model that have no mark which follows from others."""
+    kept, rows = ({each.identity: each for each in side} for side in (under, over))
     merged = _without_moot(kept, rows)
     for identity, each in _without_moot(rows, kept).items():
         merged[identity] = _winner(kept[identity], each) if identity in kept else each

@@ -1,7 +1,6 @@
 """vaebench board."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,40 +8,47 @@ import click
 
 from vaebench.cli.common import (
     as_json_option,
-    board_folder,
     boards_option,
     complete,
     metric_option,
+    open_boards,
     options,
-    tell_board,
+    own_boards_option,
+    tell_boards,
 )
+from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError, unknown
+from vaebench.core.names import YOURS
 
 if TYPE_CHECKING:
+    from vaebench.boards.overlay import Boards
     from vaebench.boards.rows import Row
 
 
 @click.group()
 def board() -> None:
-    """Read leaderboards."""
+    """Read leaderboards: those that vaebench ships, with your own rows over them, marked `yours`.
+
+    A row of yours takes the place of the shipped one of the same model, weights, metric, parameters and seed; others
+    stand beside it. `vaebench run` writes yours to the folder `results`, or $VAEBENCH_RESULTS.
+    """
 
 
-def board_rows(leaderboards: Path, dataset: str, published: bool = False) -> "tuple[Path, list[Row]]":
-    """The folder read from and the rows of one board: of `leaderboards`, else (said on stderr) of the shipped ones.
+def board_rows(leaderboards: Path | None, dataset: str, published: bool = False) -> "tuple[Boards, list[Row]]":
+    """The boards read from and the rows of one of them: `open_boards`, told where they are others than asked for.
 
     With `published`, also what others have published. UserError, with the boards that there are, where it has no rows.
     """
     from vaebench.boards import published as others
-    from vaebench.boards import store as boards
 
-    root = board_folder(leaderboards)
-    rows = boards.read(root, dataset) + (others.rows(dataset) if published else [])
+    boards = open_boards(leaderboards)
+    rows = boards.read(dataset) + (others.rows(dataset) if published else [])
     if not rows:
-        known = ", ".join(sorted({*boards.datasets(root), *(others.datasets() if published else ())})) or "none"
-        raise UserError(f"no leaderboard of {dataset!r} in {root}; there are: {known}")
-    tell_board(leaderboards, root)
-    return root, rows
+        known = ", ".join(sorted({*boards.datasets(), *(others.datasets() if published else ())})) or "none"
+        raise UserError(f"no leaderboard of {dataset!r} in {boards}; there are: {known}")
+    tell_boards(leaderboards, boards)
+    return boards, rows
 
 
 dataset_argument = click.argument("dataset", shell_complete=complete(lambda: plugins.names("datasets")))
@@ -61,16 +67,16 @@ filter_options = options(
 
 
 def _choose(
-    dataset: str, leaderboards: Path, metrics: tuple[str, ...], protocol: tuple[str, ...],
+    dataset: str, leaderboards: Path | None, metrics: tuple[str, ...], protocol: tuple[str, ...],
     words: Mapping[str, str | None],
-) -> "tuple[Path, list[Row]]":  # fmt: skip
-    """The folder read from, and the rows that every filter lets through.
+) -> "tuple[Boards, list[Row]]":  # fmt: skip
+    """The boards read from, and the rows that every filter lets through.
 
     UserError with the nearest name, or for the filter that leaves none.
     """
     from vaebench.boards import selection
 
-    root, rows = board_rows(leaderboards, dataset, published=True)
+    boards, rows = board_rows(leaderboards, dataset, published=True)
     rows = selection.of_metrics(rows, metrics, f"the board of {dataset!r}")
     for text in protocol:
         rows = selection.of_class(dataset, rows, text)
@@ -79,7 +85,7 @@ def _choose(
             rows = [row for row in rows if getattr(row, name) == word]
             if not rows:
                 raise UserError(f"the board of {dataset!r} has no such rows that are {word}; leave --{name} out")
-    return root, rows
+    return boards, rows
 
 
 @board.command()
@@ -90,7 +96,7 @@ def _choose(
 @options(boards_option, as_json_option)
 def show(
     dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
-    by: str | None, everything: bool, leaderboards: Path, as_json: bool,
+    by: str | None, everything: bool, leaderboards: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Print a board: its headline, a line a model, and what a person would say of it.
 
@@ -102,20 +108,24 @@ def show(
     one model has no rank, nor have refuted rows, nor a collapsed model in columns that collapse makes perfect. `bound
     loose` marks a bound that has not converged, whose rank has slack for that.
     """
-    from vaebench.boards import export, headline, per_example, ranking
-    from vaebench.boards.paired import comparer
+    from vaebench.boards import export, headline, ranking
     from vaebench.cli import tables as terminal
 
-    root, rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
+    boards, rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
     if by is not None and by not in (columns := {row.column for row in rows}):
         raise UserError(f"the board of {dataset!r}: {unknown('column', by, columns)}")
     if as_json:
         terminal.print_json(export.to_json(rows))
         return
-    compare = comparer(partial(per_example.read, root))
+    compare = boards.comparer()
     chosen = everything or by or metrics or protocol or origin or verified
     if not chosen and any(row.origin == "measured" for row in rows):
-        terminal.print_headline(headline.of_rows(dataset, rows, compare))
+        table = headline.of_rows(dataset, rows, compare)
+        terminal.print_headline(table)
+        seen = {cell.row.model for line in table.lines for cell in line.cells if cell and YOURS in cell.row.marks}
+        if apart := sorted({row.model for row in rows if YOURS in row.marks} - seen):
+            told = f"your rows of {', '.join(apart)} are of other protocols than these columns: --all shows them"
+            click.echo(told, err=True)
         return
     for group in sorted(ranking.table(rows, by=by, compare=compare), key=lambda group: (group.metric, group.origin)):
         terminal.print_group(group)
@@ -127,7 +137,7 @@ def show(
 @boards_option
 def board_csv(
     dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
-    leaderboards: Path,
+    leaderboards: Path | None,
 ) -> None:  # fmt: skip
     """Print a board as CSV: a line for each model and class, standard errors in columns of their own.
 
@@ -148,19 +158,19 @@ def board_csv(
               help="The column to compare, of a metric that keeps per-example values: nll, elbo.")  # fmt: skip
 @options(class_option, boards_option, as_json_option)
 def board_diff(
-    model: str, other: str, dataset: str, column: str, protocol: tuple[str, ...], leaderboards: Path, as_json: bool
-) -> None:
+    model: str, other: str, dataset: str, column: str, protocol: tuple[str, ...], leaderboards: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Compare two models example by example: MODEL minus OTHER, a line for each class that both were measured in.
 
     Better and worse are of MODEL: the 95% interval of the mean difference lies on one side of zero. That is far sharper
     than two overlapping intervals of a board, since what makes an example hard for both cancels.
     """
-    from vaebench.boards import per_example as values
     from vaebench.boards import selection
     from vaebench.boards.paired import paired, pairs, record
     from vaebench.cli import tables as terminal
 
-    root, rows = board_rows(leaderboards, dataset)
+    boards, rows = board_rows(leaderboards, dataset)
     rows = [row for row in rows if row.origin == "measured"]
     for name in (model, other):
         if name not in (models := {row.model for row in rows}):
@@ -179,7 +189,7 @@ def board_diff(
     found, absent = [], []
     for a, b in matches:
         try:
-            found.append((a, b, paired(values.read(root, a), values.read(root, b))))
+            found.append((a, b, paired(boards.values(a), boards.values(b))))
         except DataError as error:
             absent.append(error)
     if not found:
@@ -193,8 +203,8 @@ def board_diff(
 
 
 @board.command()
-@options(boards_option, as_json_option)
-def migrate(leaderboards: Path, as_json: bool) -> None:
+@options(own_boards_option, as_json_option)
+def migrate(leaderboards: Path | None, as_json: bool) -> None:
     """Rewrite every board of an earlier version's rows in the present schema, once; no value changes.
 
     Columns whose names held what they are of get facets, and rows the intervals, marks and comparability classes that
@@ -203,9 +213,9 @@ def migrate(leaderboards: Path, as_json: bool) -> None:
     from vaebench.boards import migration
     from vaebench.cli import tables as terminal
 
-    if not leaderboards.is_dir():
-        raise UserError(f"there is no folder {leaderboards}; name one with --leaderboards")
-    done = migration.migrate(leaderboards)
+    if not (root := leaderboards or files.own_boards()).is_dir():
+        raise UserError(f"there is no folder {root}; name one with --leaderboards")
+    done = migration.migrate(root)
     if as_json:
         terminal.print_json([{"file": str(path), "rows": count} for path, count in done.items()])
     else:
@@ -213,16 +223,17 @@ def migrate(leaderboards: Path, as_json: bool) -> None:
 
 
 @board.command()
-@boards_option
-def render(leaderboards: Path) -> None:
+@own_boards_option
+def render(leaderboards: Path | None) -> None:
     """Write the CSVs of every board anew from its rows: after a merge, and where one was edited by hand."""
     from vaebench.boards import store as boards
 
-    if not (names := boards.datasets(leaderboards)):
-        raise UserError(f"there are no boards in {leaderboards}; name a folder of boards with --leaderboards")
+    root = leaderboards or files.own_boards()
+    if not (names := boards.datasets(root)):
+        raise UserError(f"there are no boards in {root}; name a folder of boards with --leaderboards")
     for name in names:
-        boards.render(leaderboards, name)
-    click.echo(f"{len(names)} boards of {leaderboards} are rendered", err=True)
+        boards.render(root, name)
+    click.echo(f"{len(names)} boards of {root} are rendered", err=True)
 
 
 @board.command()
@@ -230,7 +241,7 @@ def render(leaderboards: Path) -> None:
     "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder, or an earlier site."
 )
 @options(boards_option, as_json_option)
-def html(out: Path, leaderboards: Path, as_json: bool) -> None:
+def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
     """Write every board as a folder of pages that open from disk: open index.html in a browser.
 
     A page for each dataset and each model, with cards, provenance, curves and pictures. Pages of an earlier site in the
@@ -240,10 +251,10 @@ def html(out: Path, leaderboards: Path, as_json: bool) -> None:
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
 
-    root = board_folder(leaderboards)
+    boards = open_boards(leaderboards)
     with progress.Bar() as bar:
-        pages = site.write(root, out, bar.report)
-    tell_board(leaderboards, root)
+        pages = site.write(boards.folder, out, bar.report)
+    tell_boards(leaderboards, boards)
     if as_json:
         terminal.print_json({"index": str(out / "index.html"), "pages": pages})
     else:

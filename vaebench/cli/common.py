@@ -16,6 +16,7 @@ from vaebench.models import code
 from vaebench.models.card import Card
 
 if TYPE_CHECKING:
+    from vaebench.boards.overlay import Boards
     from vaebench.evaluation.executor import Executor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,8 +46,13 @@ data_option = click.option(
 model_option = click.option("--model", shell_complete=complete(lambda: sorted({n for _, n in cards.ids()})))
 dataset_option = click.option("--dataset", shell_complete=complete(lambda: plugins.names("datasets")))
 boards_option = click.option(
-    "--leaderboards", type=click.Path(path_type=Path), default=Path("leaderboards"), show_default=True,
-    help="Folder of leaderboards.",
+    "--leaderboards", type=click.Path(path_type=Path), default=None,
+    help="Folder of leaderboards to read, alone.  [default: the shipped ones, and over them, marked yours, your own of "
+    "$VAEBENCH_RESULTS, else results]",
+)  # fmt: skip
+own_boards_option = click.option(
+    "--leaderboards", type=click.Path(path_type=Path), default=None,
+    help="Folder of leaderboards to write.  [default: your own, $VAEBENCH_RESULTS, else results]",
 )  # fmt: skip
 SEED = click.IntRange(min=0, max=2**63 - 1)  # what a row can hold
 metric_option = click.option(
@@ -141,15 +147,22 @@ def _check_known(kind: str, texts: Sequence[str], names: Collection[str]) -> Non
             raise unknown(kind, text, names)
 
 
-def board_folder(leaderboards: Path) -> Path:
-    """The folder to read a board from: `leaderboards`, or where there is none the one that vaebench ships."""
+def open_boards(leaderboards: Path | None) -> "Boards":
+    """The boards that --leaderboards names, else the shipped ones with one's own over them.
+
+    Where the folder that is named is absent, the shipped ones alone: `tell_boards` says so.
+    """
+    from vaebench.boards import overlay
+
     shipped = files.shipped_boards()
-    return leaderboards if leaderboards.is_dir() or not shipped.is_dir() else shipped
+    if leaderboards is not None and not leaderboards.is_dir() and shipped.is_dir():
+        return overlay.Boards(shipped)
+    return overlay.opened(leaderboards)
 
 
-def tell_board(leaderboards: Path, root: Path) -> None:
-    """Say on stderr that `root` is not the folder that was asked for."""
-    if root != leaderboards:
+def tell_boards(leaderboards: Path | None, boards: "Boards") -> None:
+    """Say on stderr that `boards` are not of the folder that was asked for."""
+    if leaderboards is not None and boards.folder != leaderboards:
         click.echo(f"there is no folder {leaderboards}: this is the board that vaebench ships", err=True)
 
 

@@ -8,6 +8,7 @@ from vaebench.cli.board import board_rows, class_option
 from vaebench.cli.common import as_json_option, boards_option, complete, metric_option, options
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError, unknown
+from vaebench.core.names import YOURS
 from vaebench.models import card as cards
 
 
@@ -18,7 +19,7 @@ from vaebench.models import card as cards
               help="YAML for a Hugging Face model card, or a line of JSON for each row.")  # fmt: skip
 @options(metric_option, class_option, boards_option, as_json_option)
 def export(
-    model: str, dataset: str, form: str, metrics: tuple[str, ...], protocol: tuple[str, ...], leaderboards: Path,
+    model: str, dataset: str, form: str, metrics: tuple[str, ...], protocol: tuple[str, ...], leaderboards: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Print a model's rows in another format: what its card on Hugging Face states, or JSON Lines.
@@ -27,11 +28,11 @@ def export(
     is one JSON document.
     """
     from vaebench.boards import export as formats
-    from vaebench.boards import selection
+    from vaebench.boards import marks, selection
     from vaebench.cli import tables as terminal
 
     _, every = board_rows(leaderboards, dataset)
-    rows = [row for row in every if row.model == model and row.origin == "measured"]
+    rows = [marks.unmarked(row, YOURS) for row in every if row.model == model and row.origin == "measured"]
     if not rows:
         raise UserError(f"the board of {dataset!r}: {unknown('model', model, {row.model for row in every})}")
     rows = selection.of_metrics(rows, metrics, f"{model} on {dataset}")

@@ -12,7 +12,6 @@ from vaebench.cli.common import (
     SEED,
     allow_code_option,
     as_json_option,
-    boards_option,
     complete,
     data_option,
     device_option,
@@ -22,6 +21,7 @@ from vaebench.cli.common import (
     max_draws_option,
     metric_option,
     options,
+    own_boards_option,
     weights_option,
 )
 from vaebench.core import files
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
 @click.option("--unchecked", is_flag=True, help="Evaluate even a model whose likelihood is not proper, or that breaks "
               "another promise; its values are marked.")  # fmt: skip
-@options(allow_code_option, boards_option, as_json_option)
+@options(allow_code_option, own_boards_option, as_json_option)
 @click.pass_context
 def run(
     ctx: click.Context, models: tuple[str, ...], datasets: tuple[str, ...], card: Path | None,
@@ -81,7 +81,7 @@ def run(
     seed: int, data: Path | None, device: str, dtype: str, max_draws: int | None, in_flight: int | None,
     workers: int | None, cluster: str | None, inception: str | None, only_missing: bool, fresh: bool,
     unchecked: bool,
-    leaderboards: Path, as_json: bool,
+    leaderboards: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate trained models and write their leaderboard rows.
 
@@ -99,8 +99,7 @@ def run(
         find_weights(found[0])
     import torch
 
-    from vaebench.boards import export
-    from vaebench.boards import store as board
+    from vaebench.boards import export, overlay
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
     from vaebench.core.device import torch_device
@@ -118,10 +117,10 @@ def run(
         journal=None if fresh else Journal(files.cache() / "journal"), data=data, inception=inception,
         unchecked=unchecked,
     )  # fmt: skip
-    stored = []
+    stored, out, boards = [], leaderboards or files.own_boards(), overlay.opened(leaderboards)
     for dataset in sorted({each.dataset for each in found}):
-        files.check_writable(leaderboards / dataset)
-        stored += board.read(leaderboards, dataset)  # a damaged board is an error now, not after hours
+        files.check_writable(out / dataset)
+        stored += boards.read(dataset)  # a damaged board is an error now, not after hours
     bar = progress.Bar(ctx.find_root().params["debug"])
     settings = dataclasses.replace(settings, cluster=ctx.with_resource(executor_of(workers, cluster)))
 
@@ -145,7 +144,7 @@ def run(
         return entry, sweep.missing(entry, chosen, settings, stored) if only_missing else chosen
 
     with bar:
-        ended = list(_told(sweep.outcomes(found, prepare, settings, stored, leaderboards, bar), len(found), bar))
+        ended = list(_told(sweep.outcomes(found, prepare, settings, stored, out, bar), len(found), bar))
     rows = [row for outcome in ended for row in outcome.rows]
     if as_json:
         terminal.print_json(export.to_json(rows))
@@ -153,7 +152,7 @@ def run(
         _print(ended)
     elif rows:
         terminal.print_rows(rows)
-    where = leaderboards if len(found) > 1 else f"{leaderboards / found[0].dataset / (name or found[0].name)}.parquet"
+    where = out if len(found) > 1 else f"{out / found[0].dataset / (name or found[0].name)}.parquet"
     errors = [outcome.error for outcome in ended if outcome.error is not None]
     if rows or not errors:
         click.echo(f"written to {where}" if rows else f"nothing is missing in {where}", err=True)

@@ -3,7 +3,7 @@
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import click
@@ -15,12 +15,14 @@ from rich.text import Text
 from vaebench.boards import headline
 from vaebench.boards.classes import protocol, title
 from vaebench.boards.headline import Cell, Headline
+from vaebench.boards.marks import unmarked
 from vaebench.boards.paired import Paired
 from vaebench.boards.ranking import Group
 from vaebench.boards.rows import Row
 from vaebench.boards.text import cell, number
 from vaebench.boards.verification import Judgement
 from vaebench.cli.streams import plain
+from vaebench.core.names import YOURS
 
 WIDTH = 160  # of tables that no terminal shows
 
@@ -123,9 +125,12 @@ def print_group(group: Group) -> None:
     headings += [f">{c.name} [{c.unit}]" if c.unit else f">{c.name}" for c in group.columns]
     lines = []
     for line in group.lines:
-        cells = [line.name, *(() if published else ("" if line.seed is None else str(line.seed),))]
+        name, held = line.name, line.rows
+        if all(YOURS in row.marks for row in held.values()):
+            name, held = f"{name} ({YOURS})", {column: unmarked(row, YOURS) for column, row in held.items()}
+        cells = [name, *(() if published else ("" if line.seed is None else str(line.seed),))]
         for column in group.columns:
-            row, rank = line.rows.get(column.name), line.ranks.get(column.name)
+            row, rank = held.get(column.name), line.ranks.get(column.name)
             value = "" if row is None else cell(row)
             cells.append(f"{rank}. {value}" if rank is not None else value)
         lines.append([*cells, line.source or ""] if published else cells)
@@ -141,7 +146,9 @@ def print_headline(table: Headline) -> None:
     for line in table.lines:
         first = line.cells[0]
         rank = "" if first is None or first.rank is None else str(first.rank)
-        lines.append([rank, line.name, *(_told(line.cells[i], letters) for i in shown)])
+        name = f"{line.name} ({YOURS})" if line.yours else line.name
+        aside = {YOURS} if line.yours else set[str]()
+        lines.append([rank, name, *(_told(line.cells[i], letters, aside) for i in shown)])
     sides = {"lower": " (lower)", "higher": " (higher)"}
     heads = [f">{column.measure.name}{sides.get(column.better, '')}" for column in columns]
     print_table([">rank", "model", *heads], lines, f"{table.dataset}: {table.kind}", leading=2)
@@ -150,11 +157,15 @@ def print_headline(table: Headline) -> None:
         click.echo(plain(text, _stdout().encoding))
 
 
-def _told(each: Cell | None, letters: dict[str, str]) -> str:
-    """A cell with a star where its rank may be the first, and the first letter of each mark; those go to `letters`."""
+def _told(each: Cell | None, letters: dict[str, str], aside: Set[str]) -> str:
+    """A cell with a star where its rank may be the first, and the first letter of each mark but those `aside`.
+
+    The letters that it has go to `letters`.
+    """
     if each is None or each.row.value is None:
         return "-"
     told = [*each.row.marks, *(["refuted"] if each.row.verified == "refuted" else [])]
+    told = [mark for mark in told if mark not in aside]
     letters.update({mark: mark[0] for mark in told})
     star = "*" if each.rank is not None and each.rank.first == 1 else ""
     return " ".join([number(each.row.value, each.row.stderr), *sorted({*star, *(mark[0] for mark in told)})])

@@ -9,7 +9,6 @@ from vaebench.cli.board import class_option
 from vaebench.cli.common import (
     SEED,
     as_json_option,
-    board_folder,
     boards_option,
     complete,
     data_option,
@@ -17,8 +16,9 @@ from vaebench.cli.common import (
     find_weights,
     max_draws_option,
     metric_option,
+    open_boards,
     options,
-    tell_board,
+    tell_boards,
     weights_option,
 )
 from vaebench.core import files
@@ -81,7 +81,7 @@ def _settings(device: str, seed: int, max_draws: int | None, data: Path | None, 
 def verify(
     ctx: click.Context, model: str, dataset: str, metrics: tuple[str, ...], level: float, tolerance: float, seed: int,
     confirm: int, card: Path | None, weights: Path | None, data: Path | None, device: str, max_draws: int | None,
-    dry_run: bool, leaderboards: Path, as_json: bool,
+    dry_run: bool, leaderboards: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate a model again with another seed; its rows become verified or refuted.
 
@@ -89,32 +89,32 @@ def verify(
     where per-example values are kept (the sharper test), else of both standard errors combined, corrected for the
     number of columns by Holm's method. Exact columns must be equal but for rounding; estimates without a standard error
     are held to --tolerance. What would be refuted by standard errors or tolerance is first evaluated with --confirm
-    more seeds, whose spread then decides. Without a board of your own, the rows are those that vaebench ships, and
-    what is judged is written to one of your own. The re-evaluation stays on the board as rows of its seed. Exit code 1
-    where a row is not verified.
+    more seeds, whose spread then decides. What is judged is written to your own board, or to the folder that
+    --leaderboards names, where the re-evaluation stays as rows of its seed. Exit code 1 where a row is not verified.
     """
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
     from vaebench.evaluation import remeasure
 
-    root = board_folder(leaderboards)
-    rows = [row for row in remeasure.stored_rows(root, model, dataset, metrics) if row.seed != seed]
+    boards = open_boards(leaderboards)
+    rows = [row for row in remeasure.stored_rows(boards, model, dataset, metrics) if row.seed != seed]
     if not rows:
         raise UserError(f"{model} on {dataset} has rows of seed {seed} only; give another --seed")
+    out = leaderboards or files.own_boards()
     if not dry_run:
-        files.check_writable(leaderboards / dataset)
-    tell_board(leaderboards, root)
+        files.check_writable(out / dataset)
+    tell_boards(leaderboards, boards)
     found, file = _behind(model, dataset, card, weights)
     rows = remeasure.of_weights(rows, file)
     entry = remeasure.entry_behind(rows, found, file, load_dataset(dataset, data))
     settings = _settings(device, seed, max_draws, data, journal=True)
     with progress.Bar(ctx.find_root().params["debug"]) as bar:
         judged, again = remeasure.verify(
-            entry, rows, root, settings, level=level, tolerance=tolerance, confirm=confirm, progress=bar
+            entry, rows, boards, settings, level=level, tolerance=tolerance, confirm=confirm, progress=bar
         )
     if not dry_run:
-        remeasure.record(leaderboards, judged, again)
-        click.echo(f"written to {leaderboards / dataset / model}.parquet", err=True)
+        remeasure.record(out, judged, again)
+        click.echo(f"written to {out / dataset / model}.parquet", err=True)
     if as_json:
         terminal.print_json([each.record() for each in judged])
     else:
@@ -135,7 +135,7 @@ def verify(
 def reproduce(
     ctx: click.Context, model: str, dataset: str, metrics: tuple[str, ...], column: str | None, seed: int | None,
     protocol: tuple[str, ...], card: Path | None, weights: Path | None, data: Path | None, device: str | None,
-    leaderboards: Path, as_json: bool,
+    leaderboards: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Repeat the run behind a row: the same parameters, seed, number type and device, nothing from a journal.
 
@@ -148,9 +148,9 @@ def reproduce(
     from vaebench.cli import tables as terminal
     from vaebench.evaluation import remeasure
 
-    root = board_folder(leaderboards)
-    rows = remeasure.stored_rows(root, model, dataset, metrics)
-    tell_board(leaderboards, root)
+    boards = open_boards(leaderboards)
+    rows = remeasure.stored_rows(boards, model, dataset, metrics)
+    tell_boards(leaderboards, boards)
     for text in protocol:
         rows = selection.of_class(dataset, rows, text)
     if seed is not None and not (rows := [row for row in rows if row.seed == seed]):

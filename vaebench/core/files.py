@@ -61,6 +61,11 @@ def shipped_boards() -> Path:
     return _shipped("leaderboards")
 
 
+def own_boards() -> Path:
+    """The folder of one's own leaderboards: $VAEBENCH_RESULTS, else `results` here."""
+    return Path(os.environ.get("VAEBENCH_RESULTS") or "results")
+
+
 def cache() -> Path:
     """Where downloads and finished blocks are kept: $VAEBENCH_CACHE, else the user's cache folder."""
     return Path(os.environ.get("VAEBENCH_CACHE") or platformdirs.user_cache_dir("vaebench"))

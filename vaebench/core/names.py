@@ -20,6 +20,8 @@ BOUND_LOOSE, FEW_IMAGES, COLLAPSED = "bound loose", "few images", "collapsed"
 dimensions, whose covariance is singular; a model whose latents say next to nothing of the data."""
 UNCHECKED, UNIFORM = "unchecked", "worse than uniform"
 """Marks: a run that did not ask whether p(x|z) is proper; more bits a dimension than the levels have."""
+YOURS = "yours"
+"""The mark of a row that was read from one's own boards; in no file."""
 
 LONGEST = 100
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")

@@ -12,6 +12,7 @@ from vaebench.boards import per_example as values
 from vaebench.boards import selection, verification
 from vaebench.boards import store as board
 from vaebench.boards.classes import named, title
+from vaebench.boards.overlay import Boards
 from vaebench.boards.rows import Row
 from vaebench.boards.verification import Agreement, Evidence, Judgement
 from vaebench.core import files
@@ -47,19 +48,17 @@ def runs_of(rows: Iterable[Row], *, by_seed: bool) -> list[list[Row]]:
     return [runs[key] for key in sorted(runs, key=str)]
 
 
-def stored_rows(leaderboards: Path, model: str, dataset: str, metrics: Sequence[str]) -> list[Row]:
+def stored_rows(boards: Boards, model: str, dataset: str, metrics: Sequence[str]) -> list[Row]:
     """The rows with a value of a model, of `metrics` or of all. UserError, with what there is, for none."""
-    every = [row for row in board.read(leaderboards, dataset) if row.origin == "measured"]
+    every = [row for row in boards.read(dataset) if row.origin == "measured"]
     if not every:
         raise UserError(
-            f"{leaderboards} holds no measured rows of {dataset}; vaebench run --model {model} --dataset {dataset}, "
+            f"{boards} holds no measured rows of {dataset}; vaebench run --model {model} --dataset {dataset}, "
             "or give the folder that does by --leaderboards"
         )
     rows = [row for row in every if row.model == model]
     if not rows:
-        raise UserError(
-            f"the board of {dataset!r} in {leaderboards}: {unknown('model', model, {r.model for r in every})}"
-        )
+        raise UserError(f"the board of {dataset!r} in {boards}: {unknown('model', model, {r.model for r in every})}")
     rows = [row for row in selection.of_metrics(rows, metrics, f"{model} on {dataset}") if row.status == "ok"]
     if not rows:
         raise UserError(
@@ -106,7 +105,7 @@ def measured_again(entry: Entry, row: Row, settings: Settings, kept: Path, progr
 def verify(
     entry: Entry,
     rows: Sequence[Row],
-    leaderboards: Path,
+    boards: Boards,
     settings: Settings,
     *,
     level: float,
@@ -116,7 +115,7 @@ def verify(
 ) -> tuple[list[Judgement], list[Row]]:
     """What to think of `rows` by measuring them with the settings' seed, and the rows of that seed.
 
-    Rows whose per-example values are kept below `leaderboards` are judged by them. Those that would be refuted by
+    Rows whose per-example values `boards` keep are judged by them. Those that would be refuted by
     standard errors or `tolerance` are first measured with `confirm` more seeds. UserError where a metric is of another
     version now, or gives a column no more.
     """
@@ -128,7 +127,7 @@ def verify(
         for protocol in runs_of(rows, by_seed=False):
             new = measured_again(entry, protocol[0], settings, kept, progress)
             again += new
-            evidence += [_evidence(row, new, leaderboards, kept, progress) for row in protocol]
+            evidence += [_evidence(row, new, boards, kept, progress) for row in protocol]
         judged = verification.judge(evidence, level, tolerance)
         doubted = [each.row for each in judged if each.verdict == "refuted" and each.test in ("combined", "tolerance")]
         if doubted and confirm > 1:
@@ -145,15 +144,15 @@ def verify(
     return judged, again
 
 
-def _evidence(row: Row, again: Iterable[Row], leaderboards: Path, kept: Path, progress: Progress) -> Evidence:
+def _evidence(row: Row, again: Iterable[Row], boards: Boards, kept: Path, progress: Progress) -> Evidence:
     """A row beside the one of its column in `again`, with the values of both where both are kept and not stale."""
     other = next((each for each in again if named(each) in (named(row), ("", "{}"))), None)
     if other is None:
         raise UserError(f"{row.metric} gives no {title(row)} any more; run it again")
-    if not values.path(leaderboards, row).is_file() or other.status != "ok":
+    if not values.path(boards.root(row), row).is_file() or other.status != "ok":
         return Evidence(row, other)
     try:
-        return Evidence(row, other, (values.read(leaderboards, row), values.read(kept, other)))
+        return Evidence(row, other, (boards.values(row), values.read(kept, other)))
     except values.NotKeptError:
         return Evidence(row, other)
     except DataError as error:

@@ -90,12 +90,13 @@ class Results(Mapping[str, Value]):
         """The rows, one a line, with every field of the board's schema."""
         return frame.of_rows(self.rows)
 
-    def write(self, leaderboards: str | Path) -> None:
+    def write(self, leaderboards: str | Path | None = None) -> None:
         """Write the rows, and the files that metrics kept, to a folder of leaderboards; errors as `store.write`.
 
+        By default to your own, $VAEBENCH_RESULTS, else `results`, which `vaebench.board` reads over the shipped ones.
         What is there of other metrics and models stays; a row that differs only in when and where stays as it was.
         """
-        write(Path(leaderboards), self.rows, self._kept)
+        write(Path(leaderboards or files.own_boards()), self.rows, self._kept)
 
     def _lines(self) -> list[tuple[str, ...]]:
         """Metric, column, value, unit, better side and n of each row; one line of a metric without values."""

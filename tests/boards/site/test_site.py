@@ -234,4 +234,3 @@ def test_shipped_boards_where_there_are_none_of_ones_own(
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("out/index.html (")
     assert [path.stem for path in (tmp_path / "out" / "models" / "digits").iterdir()] == ["hvae"]
-    assert "this is the board that vaebench ships" in result.stderr
