@@ -37,7 +37,11 @@ FAULTS = (
         "masses", "distributions.likelihoods", '(0.999, False) if tail == "strict"', '(0.99, False) if tail == "strict"'
     ),
     Fault("densities", "distributions.likelihoods", "- math.log(self.SCALE)", "+ math.log(self.SCALE)"),
-    Fault("bits", "metrics.likelihood", "dataset.space.dims * math.log(2)", "dataset.space.shape[0] * math.log(2)"),
+    Fault("bits", "metrics.likelihood", "space.dims * math.log(2)", "space.shape[0] * math.log(2)"),
+    Fault("bits", "metrics.likelihood", "-space.dims * cell", "space.dims * cell"),
+    Fault("densities", "functional.continuous_bernoulli", "- rate.log())", "+ rate.log())"),
+    Fault("densities", "functional.continuous_bernoulli", "(x - 0.5) - series", "(x - 0.5)"),
+    Fault("densities", "functional.continuous_bernoulli", "torch.where(up, 1 - u, u)", "torch.where(up, u, u)"),
     # annealing
     Fault("certified", "functional.ais", "for value in inner), 1.0]", "for value in inner), 0.9]"),
     Fault("certified", "functional.ais", "return uniform.log() < log_ratio", "return uniform.log() < 0 * log_ratio"),

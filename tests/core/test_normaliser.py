@@ -20,6 +20,7 @@ from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import (
     Bernoulli,
     Categorical,
+    ContinuousBernoulli,
     DiscretisedLogistic,
     DiscretisedLogisticMixture,
     FixedGaussian,
@@ -27,7 +28,7 @@ from vaebench.distributions.likelihoods import (
     Likelihood,
 )
 from vaebench.distributions.points import PointMixture
-from vaebench.functional import bernoulli, logistic
+from vaebench.functional import bernoulli, continuous_bernoulli, logistic
 
 NONE = torch.Size()
 
@@ -38,6 +39,10 @@ def pmf(levels: int, *shape: int) -> Space:
 
 def density(*shape: int) -> Space:
     return Space(shape, None, "density")
+
+
+def unit(*shape: int) -> Space:
+    return Space(shape, None, "density", (0.0, 1.0))
 
 
 @final
@@ -88,6 +93,11 @@ SOUND = {
     "gaussian images": lambda: toy(Gaussian, density(1, 6, 6)),
     "gaussian colours": lambda: toy(Gaussian, density(3, 4, 4)),
     "gaussian vectors": lambda: toy(Gaussian, density(6)),
+    "gaussian, data in an interval": lambda: toy(Gaussian, unit(1, 6, 6)),
+    "continuous bernoulli": lambda: toy(ContinuousBernoulli, unit(1, 6, 6), 6),
+    "continuous bernoulli, flat": lambda: toy(ContinuousBernoulli, unit(1, 6, 6), 1e-4),
+    "continuous bernoulli, two colours": lambda: toy(ContinuousBernoulli, unit(2, 4, 4), 20),
+    "continuous bernoulli, colours": lambda: toy(ContinuousBernoulli, unit(3, 4, 4), 4),
     "fixed": lambda: toy(FixedGaussian, density(2), 3),
     "one number": lambda: toy(Gaussian, density(1)),
     "points": lambda: toy(PointMixture, density(30, 3), 1.0),
@@ -176,6 +186,29 @@ class Doubled(Logistic):
         return logistic.log_mass(x, mean, log_scale, self.levels, 0.999) - math.log(2) / self.event_shape.numel()
 
 
+class CrossEntropy(Likelihood):
+    """A sigmoid and cross-entropy on grey pixels, which half the world trains: the normaliser is left out."""
+
+    family = "planted"
+    interval = (0.0, 1.0)
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        return shape[0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        score = bernoulli.log_likelihood(self.raw.flatten(2), x.flatten(-len(self.event_shape)).to(self.raw.dtype))
+        outside = ((x < 0) | (x > 1)).flatten(-len(self.event_shape)).any(-1)
+        return score.masked_fill(outside, -torch.inf)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.raw.sigmoid()
+
+    def sample(self, sample_shape: _size = NONE) -> Tensor:
+        return continuous_bernoulli.quantile(self.raw, self._noise(sample_shape))
+
+
 def official_tail(raw: Tensor, shape: tuple[int, ...], levels: int | None) -> Likelihood:
     """NVAE's release, labelled strict."""
     found = DiscretisedLogisticMixture(raw, shape, levels, "nvae")
@@ -211,6 +244,8 @@ FAULTS: dict[str, tuple[Callable[[], Toy], str]] = {
     "gaussian off": (lambda: toy(changed(Gaussian, lambda s: s + 0.3), density(2)), "integrates to 1.35"),
     "gaussian off, 6": (lambda: toy(changed(Gaussian, lambda s: s + 0.3), density(6)), "sums to 1.3"),
     "gaussian scaled": (lambda: toy(changed(Gaussian, lambda s: 0.9 * s), density(1, 6, 6)), "integrates to"),
+    "cross-entropy on grey": (lambda: toy(CrossEntropy, unit(1, 6, 6), 3), r"integrates to 0\.\d+ instead of 1"),
+    "cross-entropy on colour": (lambda: toy(CrossEntropy, unit(3, 6, 6), 1), r"sums to 0\.\d+ instead of 1"),
     "points off": (lambda: toy(changed(PointMixture, lambda s: 1.1 * s), density(30, 3), 1.0, 0.0, 28), "sums to"),
     "not finite": (lambda: toy(Bernoulli, pmf(2, 1, 2, 2), math.nan), "not finite"),
 }

@@ -27,7 +27,7 @@ DISCRETE = [
     ("discretised-logistic-mixture", 3, 2),
     ("discretised-logistic-mixture", 3, 5),
 ]
-FAMILIES = [("gaussian", 1, None), ("fixed-gaussian", 1, None), *DISCRETE]
+FAMILIES = [("gaussian", 1, None), ("fixed-gaussian", 1, None), ("continuous-bernoulli", 1, None), *DISCRETE]
 
 
 def channels(family: str, colours: int, levels: int | None) -> int:
@@ -269,7 +269,8 @@ def test_one_x_per_latent(family: str, colours: int, levels: int | None) -> None
 @pytest.mark.parametrize(
     ("family", "shape", "levels", "remedy"),
     [
-        ("bernoulli", (1, 4, 4), 17, "use 'categorical'"),
+        ("bernoulli", (1, 4, 4), 17, "use 'continuous-bernoulli' on their dequantised twin"),
+        ("continuous-bernoulli", (1, 4, 4), 17, "name their dequantised twin"),
         ("bernoulli", (2,), None, "needs 2 levels"),
         ("categorical", (2,), None, "use 'gaussian'"),
         ("discretised-logistic", (2,), None, "use 'gaussian'"),

@@ -23,8 +23,6 @@ SHAKE, MOST = 0.01, 0.05
 """How far a point of a cloud is moved: the standard deviation of each coordinate, and the most."""
 COLOUR = (0.2, 0.5, 0.2)
 """How far each way: brightness and contrast as changes of a factor 1, hue in turns."""
-STORED = 256
-"""Levels of the images that a dynamically binarised split stores."""
 
 
 class Affine(NamedTuple):
@@ -38,7 +36,7 @@ class Affine(NamedTuple):
 
 def transforms(space: Space) -> tuple[Transform, ...]:
     """Those that examples of `space` can have, the small set before the large: none, where they are neither kind."""
-    if space.is_image and space.levels is not None:
+    if space.is_picture:
         return "affine-small", "affine-large"
     return ("rigid-small", "rigid-large") if space.is_cloud else ()
 
@@ -84,7 +82,7 @@ def transformed(
     x = stored.x
     if transform == "rigid-small" or transform == "rigid-large":
         return _rigid(x, transform)
-    found, levels = affine(x, *draw(x, transform, flip)), STORED if stored.binarised else space.levels
+    found, levels = affine(x, *draw(x, transform, flip)), stored.stored_levels or space.levels
     assert levels is not None
     if colour == "none":
         return found

@@ -42,7 +42,10 @@ def _examples(space: Space, batch: int) -> Tensor:
     """`batch` points of `space`, always the same."""
     with keyed(0, torch.arange(batch)):
         u = uniform((1, batch, *space.shape), torch.empty(()))[0]
-    return 4 * u - 2 if space.levels is None else (u * space.levels).long().clamp_(max=space.levels - 1).to(torch.uint8)
+    if space.levels is None:
+        low, high = space.interval or (-2, 2)
+        return low + (high - low) * u
+    return (u * space.levels).long().clamp_(max=space.levels - 1).to(torch.uint8)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -25,16 +25,20 @@ class Space:
 
     `shape` is (channels, height, width) for images, (points, 3) for clouds of points, (features,) otherwise. With
     `measure` "pmf", x holds integers 0..levels-1 and a likelihood is a mass that sums to 1 over them; with "density",
-    x is real, `levels` is None and a likelihood is a density.
+    x is real, `levels` is None and a likelihood is a density. `interval` is then what every number of the data lies
+    in, or None; a model's samples may leave it.
     """
 
     shape: tuple[int, ...]
     levels: int | None
     measure: Literal["pmf", "density"]
+    interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if (self.levels is None) != (self.measure == "density"):
             raise ValueError(f"a {self.measure} space cannot have levels={self.levels}")
+        if self.interval is not None and (self.levels is not None or not self.interval[0] < self.interval[1]):
+            raise ValueError(f"a {self.measure} space cannot have interval={self.interval}")
 
     @property
     def dims(self) -> int:
@@ -45,6 +49,11 @@ class Space:
     def is_image(self) -> bool:
         """Whether an example is an image (channels, height, width)."""
         return len(self.shape) == 3
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether an example is an image whose darkest and brightest values are known."""
+        return self.is_image and (self.levels is not None or self.interval is not None)
 
     @property
     def is_cloud(self) -> bool:
@@ -84,8 +93,24 @@ class Batch(NamedTuple):
 class Reading(ABC):
     """How the stored examples of a split are read: afresh each time, from noise that is keyed inside a run.
 
-    A final subclass is a frozen dataclass; its fields are part of what a likelihood of the data is.
+    A final subclass is a frozen dataclass; its fields are part of what a likelihood of the data is. Where levels are
+    stored, `stored_levels` says how many; `noisy` is whether two readings of an example differ.
     """
+
+    noisy: ClassVar[bool] = True
+
+    @property
+    def stored_levels(self) -> int | None:
+        """How many levels the stored examples have, or None where they are not images of levels."""
+        return None
+
+    @property
+    def cell(self) -> float | None:
+        """The log volume, nats a dimension, by which -log p(x) and that of the levels differ; None where it has none.
+
+        bits/dim of a density are (-log p(x) / D - `cell`) / ln 2.
+        """
+        return None
 
     @abstractmethod
     def check(self, stored: Tensor, space: Space) -> None:
@@ -103,6 +128,10 @@ class Binarised(Reading):
 
     Source: Salakhutdinov & Murray 2008 (dynamic binarisation).
     """
+
+    @property
+    def stored_levels(self) -> int:
+        return 256
 
     def check(self, stored: Tensor, space: Space) -> None:
         Space(space.shape, 256, "pmf").check(stored)
@@ -163,6 +192,11 @@ class Split:
     def binarised(self) -> bool:
         """Whether what is stored is grey levels 0..255 that are binarised when read."""
         return isinstance(self.reading, Binarised)
+
+    @property
+    def stored_levels(self) -> int | None:
+        """How many levels the stored images have, where they are read as something else; None elsewhere."""
+        return None if self.reading is None else self.reading.stored_levels
 
     def take(self, index: Tensor) -> Batch:
         """The examples at `index` (B,), as they are read."""
@@ -279,6 +313,6 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
 
 
 def eight_bit(x: Tensor, space: Space) -> Tensor:
-    """Values 0..levels-1 of `space` as uint8 0..255, rounded to the nearest."""
-    assert space.levels is not None
-    return (x.float() * (255 / (space.levels - 1))).round().clamp(0, 255).to(torch.uint8)
+    """Values 0..levels-1, or in the interval, of `space` as uint8 0..255, rounded to the nearest."""
+    low, high = (0, (space.levels or 1) - 1) if space.interval is None else space.interval
+    return ((x.float() - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)

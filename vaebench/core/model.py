@@ -16,6 +16,20 @@ from vaebench.distributions.likelihoods import Likelihood
 from vaebench.functional.divergence import kl_gaussian
 
 
+def channels(kind: type[Likelihood], space: Space) -> int:
+    """How many numbers a decoder of examples of `space` gives in place of `space.shape[0]`, for a likelihood `kind`.
+
+    Raises ValueError, with the remedy, if that is no likelihood of such examples.
+    """
+    found = kind.channels(space.shape, space.levels)
+    if kind.interval is not None and kind.interval != space.interval:
+        low, high = kind.interval
+        told = "have no interval" if space.interval is None else f"lie in {list(space.interval)}"
+        raise ValueError(f"a {kind.family} likelihood is of numbers in [{low:g}, {high:g}], but the data {told}; "
+                         "use 'gaussian'")  # fmt: skip
+    return found
+
+
 class Draws(NamedTuple):
     """S posterior draws for each of B examples, scored; every score (S, B) nats."""
 
@@ -36,8 +50,11 @@ class Draws(NamedTuple):
 class LatentVariableModel(nn.Module, ABC):
     """A model p(z) p(x|z) with an inference distribution q(z|x). Adapters are final subclasses.
 
-    `x` is as the dataset stores it: integers where the space has levels, real numbers otherwise.
+    `x` is as the dataset stores it: integers where the space has levels, real numbers otherwise. `remark` is what each
+    of its rows should say of it: what of it was found on training data.
     """
+
+    remark: str = ""
 
     def __init__(self, space: Space) -> None:
         super().__init__()

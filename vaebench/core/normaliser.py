@@ -27,7 +27,7 @@ SAMPLES = 2000  # of which half make the reference, and half are held against it
 PLACES, FEW = 24, 4  # looked at of an image; held against a reference
 CELLS = 2**22  # numbers scored at once
 ENUMERATED = 20_000  # vectors, at most, that one x is varied into
-GRID = {1: 4001, 2: 401}  # points in each dimension of an integral
+GRID = {1: 4001, 2: 401}  # midpoints in each dimension of an integral
 REACH = 12.0  # standard deviations of samples that an integral goes out
 
 
@@ -82,7 +82,8 @@ def _latents(model: LatentVariableModel) -> Iterator[tuple[Latents, Tensor | Non
     with keyed(6, torch.arange(3)):
         u = uniform((1, 3, *space.shape), torch.empty(()))[0]
         if space.levels is None:
-            x = 4 * u - 2
+            low, high = space.interval or (-2, 2)
+            x = low + (high - low) * u
         else:
             u[0], u[1] = 0.0, 1.0
             x = (u * space.levels).long().clamp_(max=space.levels - 1).to(torch.uint8)
@@ -118,6 +119,8 @@ class _Vectors(Protocol):
     raw: Tensor
 
     @property
+    def interval(self) -> tuple[float, float] | None: ...
+    @property
     def batch_shape(self) -> torch.Size: ...
     @property
     def event_shape(self) -> torch.Size: ...
@@ -135,6 +138,7 @@ class _Whole:
         likelihood = model.likelihood(latents)
         self.raw, self.log_prob = likelihood.raw, likelihood.log_prob
         self.batch_shape, self.event_shape = likelihood.batch_shape, likelihood.event_shape
+        self.interval = likelihood.interval
 
     def repeated(self, samples: int) -> Likelihood:
         return self.model.likelihood(tuple(group.expand(samples, *group.shape[1:]) for group in self.latents))
@@ -198,16 +202,19 @@ def _log_prob(likelihood: _Vectors, x: Tensor) -> Tensor:
 
 
 def _integral(likelihood: _Vectors, dims: int) -> Finding:
-    """By the trapezoid rule around each vector's samples, in one dimension or two."""
+    """By the midpoint rule around each vector's samples, in one dimension or two; within the density's interval."""
     flat = _samples(likelihood).double().flatten(2)
     centre, width = flat.mean(0), flat.std(0).clamp(min=1e-6)  # (M, d)
-    line = torch.linspace(-REACH, REACH, GRID[dims], dtype=torch.float64, device=flat.device)
+    low, high = likelihood.interval or (-math.inf, math.inf)
+    start, end = (centre - REACH * width).clamp(min=low), (centre + REACH * width).clamp(max=high)
+    step = (end - start) / GRID[dims]
+    line = torch.arange(GRID[dims], dtype=torch.float64, device=flat.device) + 0.5
     grid = torch.cartesian_prod(*[line] * dims).reshape(-1, 1, dims)
     for m in range(flat.shape[1]):
-        points = centre[m] + width[m] * grid  # (G, 1, d)
+        points = start[m] + step[m] * grid  # (G, 1, d)
         one = likelihood.some(torch.tensor([m]))
         score = _log_prob(one, points.to(likelihood.raw.dtype).view(-1, 1, *likelihood.event_shape))
-        total = float(score.exp().sum() * (width[m] * float(line[1] - line[0])).prod())
+        total = float(score.exp().sum() * step[m].prod())
         if not abs(total - 1) <= 10 * OFF:
             return Finding("failed", f"the density integrates to {total:.4g} instead of 1")
     return OK

@@ -26,12 +26,14 @@ class Likelihood(Distribution, ABC):
     """p(x|z) for S draws of B examples of shape `shape`; `raw` is (S, B, channels, *shape[1:]).
 
     `family` names it in a row's comparability class; `log_prob` is in nats on the space's measure, on which a `proper`
-    one sums or integrates to 1. `bound` is what bounds a density that a model could make as large as it likes.
+    one sums or integrates to 1. `bound` is what bounds a density that a model could make as large as it likes;
+    `interval`, where a density has one, is what every number of x lies in: outside it is 0.
     """
 
     family: str
     proper: bool = True
     bound: str | None = None
+    interval: ClassVar[tuple[float, float] | None] = None
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
 
     def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None) -> None:

@@ -14,7 +14,7 @@ from torch.types import _size
 from vaebench.distributions import noise
 from vaebench.distributions.likelihood import Likelihood as Likelihood
 from vaebench.distributions.likelihood import one_each
-from vaebench.functional import bernoulli, categorical, logistic
+from vaebench.functional import bernoulli, categorical, continuous_bernoulli, logistic
 
 _NONE = torch.Size()
 MIN_LOG_SCALE = -7.0  # of a logistic, in units where x spans [-1, 1]
@@ -31,7 +31,8 @@ class Bernoulli(Likelihood):
         if levels != 2:
             raise ValueError(
                 f"a bernoulli likelihood needs 2 levels, the data has {levels}: cross-entropy with grey levels is no "
-                "likelihood of them; use 'categorical', 'discretised-logistic' or binarised data (docs/likelihoods.md)"
+                "likelihood of them; use 'continuous-bernoulli' on their dequantised twin, binarised data, "
+                "'discretised-logistic' with scale = 'fit', or 'categorical' (docs/likelihoods.md)"
             )
         return shape[0]
 
@@ -48,6 +49,36 @@ class Bernoulli(Likelihood):
 
     def sample(self, sample_shape: _size = _NONE) -> Tensor:
         return (self._noise(sample_shape) < self.mean).to(torch.uint8)
+
+
+@final
+class ContinuousBernoulli(Likelihood):
+    """Independent real x in [0, 1] with logits `raw`: p = C lambda^x (1 - lambda)^(1 - x), C its normaliser.
+
+    What a sigmoid and cross-entropy on grey values lacks is C. Source: Loaiza-Ganem & Cunningham 2019.
+    """
+
+    family = "continuous-bernoulli"
+    interval = (0.0, 1.0)
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        if levels is not None:
+            raise ValueError(
+                f"a continuous-bernoulli likelihood is a density of numbers in [0, 1], but the data has {levels} "
+                "integer levels; name their dequantised twin, such as mnist-grey-dequantised (docs/likelihoods.md)"
+            )
+        return shape[0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return continuous_bernoulli.log_density(self.raw, x.to(self.raw.dtype)).flatten(2).sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return continuous_bernoulli.mean(self.raw)
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        return continuous_bernoulli.quantile(self.raw, self._noise(sample_shape))
 
 
 @final
@@ -290,5 +321,13 @@ class FixedGaussian(Likelihood):
         return self.raw + self.SCALE * noise.standard_normal(tuple(self.raw.shape), self.raw)
 
 
-_ALL = (Bernoulli, Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, Gaussian, FixedGaussian)
+_ALL = (
+    Bernoulli,
+    ContinuousBernoulli,
+    Categorical,
+    DiscretisedLogistic,
+    DiscretisedLogisticMixture,
+    Gaussian,
+    FixedGaussian,
+)
 LIKELIHOODS: dict[str, type[Likelihood]] = {kind.family: kind for kind in _ALL}

@@ -26,6 +26,7 @@ from vaebench.evaluation.results import Results
 from vaebench.evaluation.run import Progress, Settings, Silent
 from vaebench.models import card as cards
 from vaebench.models import code, loading
+from vaebench.models.fitting import fit
 from vaebench.models.own import Unbound
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -106,6 +107,7 @@ def check(
         if weights is not None or card.weights is not None:
             path = card.weights_path((progress or Silent()).fetch) if weights is None else Path(weights)
             loading.load_weights(network, path)
+        network = fit(network, content)
     else:
         content = _dataset(dataset, data)
         network = _own(model, content)
@@ -223,7 +225,7 @@ def _dataset(dataset: Dataset | str | None, data: str | Path | None) -> Dataset:
 def _own(model: object, dataset: Dataset) -> LatentVariableModel:
     """`model`, bound to the dataset's space. UserError unless it is a model, and of that space."""
     if isinstance(model, Unbound):
-        return model.bind(dataset.space)
+        return fit(model.bind(dataset.space), dataset)
     if isinstance(model, torch.nn.Module) and not isinstance(model, LatentVariableModel):
         raise UserError(f"a {type(model).__name__} is a network; say how it is called, by vaebench.from_module")
     if not isinstance(model, LatentVariableModel):

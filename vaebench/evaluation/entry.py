@@ -9,13 +9,14 @@ from typing import final
 
 from vaebench.core import files
 from vaebench.core.content import raw
-from vaebench.core.data import Dataset, Space
+from vaebench.core.data import Dataset
 from vaebench.core.errors import DataError, UserError
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.names import check_name
 from vaebench.models import card as cards
 from vaebench.models import loading
 from vaebench.models.card import Card
+from vaebench.models.fitting import fit
 
 
 @final
@@ -55,7 +56,7 @@ def of_card(
     if not weights.is_file():
         what = "a folder" if weights.is_dir() else "absent"
         raise DataError(f"weights {weights} are {what}; name a safetensors file")
-    build = partial(_loaded, card, dataset.space, weights)
+    build = partial(_loaded, card, dataset, weights)
     sha256 = files.sha256(weights)
     return Entry(name or card.name, dataset, build, loading.architecture(card), sha256, weights, trajectory)
 
@@ -81,7 +82,7 @@ def check_own(name: str, dataset: str) -> str:
     return name
 
 
-def _loaded(card: Card, space: Space, weights: Path) -> LatentVariableModel:
-    model = loading.build_model(card, space)
+def _loaded(card: Card, dataset: Dataset, weights: Path) -> LatentVariableModel:
+    model = loading.build_model(card, dataset.space)
     loading.load_weights(model, weights)
-    return model
+    return fit(model, dataset)

@@ -135,7 +135,7 @@ def measure(
         }
         declared = {column.name: column for column in metric.columns}
         yield [
-            _row(common, declared[named[0]], named[1], *_judged(each, effects.get(named)))
+            _row(common, declared[named[0]], named[1], *_judged(each, effects.get(named), model.remark))
             for named, each in measured.items()
         ] or [_row(common, NOTHING, "{}", None, status if status != "ok" else "failed", reason or "it gave no column")]
     if settings.journal is not None:
@@ -172,10 +172,11 @@ def _collect(metric: Metric, entry: Entry, run: MetricRun) -> dict[Named, Measur
     return dict(sorted(measured.items(), key=lambda pair: (order.index(pair[0][0]), pair[0][1])))
 
 
-def _judged(found: Measurement, effect: Effect | None) -> tuple[Measurement | None, Status, str | None]:
+def _judged(found: Measurement, effect: Effect | None, remark: str) -> tuple[Measurement | None, Status, str | None]:
     if effect is None:
-        return found, "ok", None
-    return (found, "ok", effect.note) if effect.stands else (None, "failed", effect.note)
+        return found, "ok", remark or None
+    told = "; ".join(filter(None, (effect.note, remark)))
+    return (found, "ok", told) if effect.stands else (None, "failed", told)
 
 
 def _row(

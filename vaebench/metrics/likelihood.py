@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, final
 
-from vaebench.core.data import Dataset
+from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.metric import Column, Given, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.names import BOUND_LOOSE, UNIFORM
@@ -19,10 +19,11 @@ from vaebench.metrics.shared.bounds import score
 class Likelihood(Metric):
     """-L_K on `split` with exactly `samples` = K draws of q(z|x) per image.
 
-    A dynamically binarised split is read `repeats` times and each image's values averaged; standard errors are over
-    images, and say nothing of how far the bound lies above the truth: where it has not converged (`bound_loose`), nll
-    and bpd are marked. bits/dim = nats / (D ln 2), only for masses, and marked where guessing at random has fewer. Each
-    image's NLL and ELBO are kept beside the rows.
+    A split that is binarised or dequantised when read is read `repeats` times and each image's values averaged;
+    standard errors are over images, and say nothing of how far the bound lies above the truth: where it has not
+    converged (`bound_loose`), nll and bpd are marked. bits/dim = nats / (D ln 2), marked where guessing at random has
+    fewer; of densities only those whose reading says how they come from levels, (nats + D log levels) / (D ln 2) where
+    they are dequantised. Each image's NLL and ELBO are kept beside the rows.
     Source: Burda et al. 2016, equation 8.
     """
 
@@ -53,7 +54,7 @@ class Likelihood(Metric):
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split, rows = dataset.split(self.split), run.rows(model)
-        repeats = self.repeats if split.reading is not None else 1
+        repeats = self.repeats if split.reading is not None and split.reading.noisy else 1
         function = partial(score, model=model, samples=self.samples)
         values = run.map(function, split, repeats=repeats, batch=max(1, rows // self.samples), rows=rows)
         values = {name: value.reshape(repeats, len(split)).mean(0) for name, value in values.items()}
@@ -62,16 +63,24 @@ class Likelihood(Metric):
         if bound_loose(nll.value, found["nll_tenth"].value, found["ess"].value, self.samples):
             nll = found["nll"] = nll._replace(marks=(BOUND_LOOSE,))
         yield from found.values()
-        per = {"bpd": dataset.space.dims * math.log(2)} if dataset.space.measure == "pmf" else {}
-        per |= {"nll_point": dataset.space.shape[0]} if dataset.space.is_cloud else {}
-        for column, unit in per.items():
+        for column, shift, unit in _units(dataset.space, split):
             stderr = None if nll.stderr is None else nll.stderr / unit
-            each = nll._replace(column=column, value=nll.value / unit, stderr=stderr)
-            if column == "bpd" and each.value > (most := math.log2(dataset.space.levels or 1)):
+            each = nll._replace(column=column, value=(nll.value + shift) / unit, stderr=stderr)
+            levels = dataset.space.levels or (split.stored_levels if shift else None)
+            if column == "bpd" and levels and each.value > (most := math.log2(levels)):
                 run.warn(f"likelihood: {each.value:.4g} bits/dim is more than the {most:.4g} of guessing at random")
                 each = each._replace(marks=(*nll.marks, UNIFORM))
             yield each
         run.keep_values({name: values[name] for name in ("nll", "elbo")})
+
+
+def _units(space: Space, split: Split) -> Iterator[tuple[str, float, float]]:
+    """Of each column that is the NLL in other units: its name, the nats that are added, and the nats of one unit."""
+    cell = 0.0 if space.measure == "pmf" else None if split.reading is None else split.reading.cell
+    if cell is not None:
+        yield "bpd", -space.dims * cell, space.dims * math.log(2)
+    if space.is_cloud:
+        yield "nll_point", 0.0, space.shape[0]
 
 
 plugin = {"quick": Likelihood(samples=100), "standard": Likelihood(), "paper": Likelihood(samples=5000)}

@@ -22,12 +22,12 @@ def reconstruct(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[
     space = model.space
     with keyed(seed, batch.example):
         found = displayed(model.likelihood(model.posterior(batch.x).rsample(1)), "mean", space)[0]
-    levels = space.levels is not None
-    target, unit = (eight_bit(batch.x, space), 255) if levels else (batch.x, 1)
+    picture = space.levels is not None or space.interval is not None
+    target, unit = (eight_bit(batch.x, space), 255) if picture else (batch.x, 1)
     mse = ((found.double() - target.double()) / unit).square().flatten(1).mean(1)
     checksums = [zlib.crc32(example.numpy()) for example in found.cpu().contiguous()]
     values = {"mse": mse, "checksum": torch.tensor(checksums)}
-    if levels and space.is_image:
+    if space.is_picture:
         values["psnr"] = psnr(mse)
         if min(space.shape[1:]) >= SMALLEST:
             values["ssim"] = ssim(found, target)
@@ -39,12 +39,12 @@ def reconstruct(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[
 class Reconstruction(Metric):
     """MSE, PSNR and SSIM between x and E[x|z], z a draw of q(z|x): of `draws` draws for each example, the mean.
 
-    Data with levels are compared as 8 bits, on the scale where they span [0, 1]; MSE is the mean over dimensions, and
-    of real numbers in their own units. PSNR and SSIM are of images only (`functional.image_quality`: PSNR is at most
-    58.9 dB), and SSIM of those of at least 7 x 7. Of several latent groups, all are drawn. A dynamically binarised
-    split is read afresh for each draw, and x is what the model saw. Standard errors are over examples, whose values
-    are kept beside the rows. A reconstruction that is NaN or out of range, or equal ones of all examples, fail the
-    metric: a decoder's mean that z does not change is no reconstruction.
+    Data with levels, or in an interval, are compared as 8 bits, on the scale where they span [0, 1]; MSE is the mean
+    over dimensions, and of other real numbers in their own units. PSNR and SSIM are of images only
+    (`functional.image_quality`: PSNR is at most 58.9 dB), and SSIM of those of at least 7 x 7. Of several latent
+    groups, all are drawn. A split that is read with noise is read afresh for each draw, and x is what the model saw.
+    Standard errors are over examples, whose values are kept beside the rows. A reconstruction that is NaN or out of
+    range, or equal ones of all examples, fail the metric: a decoder's mean that z does not change is no reconstruction.
     """
 
     draws: int = 3

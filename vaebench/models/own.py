@@ -1,7 +1,7 @@
 """A network in memory as a model: `from_module`, whose result is bound to the space of a dataset when that is known."""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch import nn
 
@@ -36,7 +36,7 @@ def from_module(
     input: str = "unit",
     output: str = "raw",
     latent: int | tuple[int, ...] | None = None,
-    scale: float | None = None,
+    scale: float | Literal["fit"] | None = None,
 ) -> Unbound:
     """The network as a model for `evaluate` and `check`, which bind it to the space of their dataset.
 

@@ -19,12 +19,14 @@ from torch.distributions import Bernoulli, Independent, Normal
 
 import vaebench as face
 from vaebench.core import checks
-from vaebench.core.data import Space
+from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.errors import UserError
+from vaebench.functional import random
 from vaebench.models.own import from_module
 
 Invoke = Callable[..., Result]
 GREY, BINARY, REAL = Space((1, 8, 8), 17, "pmf"), Space((1, 8, 8), 2, "pmf"), Space((6,), None, "density")
+UNIT = Space((1, 8, 8), None, "density", (0.0, 1.0))
 FILE = """
 import torch
 from torch import nn
@@ -98,6 +100,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Space, dict[str, Any]]] = {
     "distribution": (Distributed, GREY, MODEL),
     "levels": (lambda: Plain(channels=17), GREY, {"likelihood": "categorical"}),
     "spatial": (Spatial, GREY, {"likelihood": "discretised-logistic", "latent": (2, 4, 4)}),
+    "grey logits": (Plain, UNIT, {"likelihood": "continuous-bernoulli", "output": "logits", "input": "centred"}),
+    "grey sigmoid": (Sigmoid, UNIT, {"likelihood": "continuous-bernoulli", "output": "unit"}),
     "real": (lambda: Plain(6), REAL, {"likelihood": "gaussian", "scale": 0.5}),
     "real, both": (lambda: Plain(6, channels=2), REAL, {"likelihood": "gaussian"}),
 }
@@ -157,6 +161,80 @@ def test_inputs_and_scales_are_in_the_units_that_are_said() -> None:
     assert torch.allclose(found, torch.cat([mean, torch.full_like(mean, math.log(0.2))], 2), atol=1e-6)
 
 
+@torch.no_grad()
+def test_real_data_in_an_interval_are_given_as_said() -> None:
+    x, network = torch.rand(3, 1, 8, 8), Sigmoid()
+    for space, unit in ((UNIT, x), (Space((1, 8, 8), None, "density", (-1.0, 1.0)), (x + 1) / 2)):
+        for kind, given in (("unit", unit), ("centred", 2 * unit - 1)):
+            q = from_module(network, "gaussian", scale=0.1, input=kind).bind(space).posterior(x)
+            assert torch.allclose(q.mean, network.encode(given.flatten(1))[0], atol=1e-6)
+    with pytest.raises(UserError, match="input = 'levels' is of data that have levels"):
+        from_module(network, "gaussian", scale=0.1, input="levels").bind(UNIT)
+
+
+def test_grey_cross_entropy_is_told_where_to_go() -> None:
+    for likelihood, space, says in (
+        ("bernoulli", GREY, "use 'continuous-bernoulli' on their dequantised twin, binarised data, 'discretised-log"),
+        ("continuous-bernoulli", GREY, "the data has 17 integer levels; name their dequantised twin"),
+        ("continuous-bernoulli", Space((1, 8, 8), None, "density"), "of numbers in [0, 1], but the data have no inter"),
+    ):
+        with pytest.raises(UserError) as caught:
+            from_module(Sigmoid(), likelihood, output="unit").bind(space)
+        assert says in str(caught.value)
+
+
+class Constant(nn.Module):
+    """Means that z does not change: one bright, one dark pixel, the others grey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.mean = nn.Linear(64, 2), nn.Parameter(torch.full((1, 64), 0.5))
+
+    def encode(self, x: Tensor) -> Any:
+        return self.inner(x.flatten(1)).chunk(2, dim=1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.mean.expand(len(z), 64)
+
+
+def logistic_digits(scale: float, n: int = 1500) -> Dataset:
+    """Grey images whose pixels are logistic about 1/2 on [0, 1] with `scale`, quantised to 17 levels."""
+    u = random.uniform(random.keys(5, torch.arange(n)), (1, 8, 8))
+    x = ((0.5 + scale * torch.logit(u)) * 16).round().clamp(0, 16).to(torch.uint8)
+    return Dataset("made", GREY, {"train": Split("train", x), "test": Split("test", x[:50])}, "0" * 64)
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.2])
+def test_a_scale_is_fitted_on_the_training_split_and_told(scale: float) -> None:
+    network, dataset = Constant(), logistic_digits(scale)
+    made = from_module(network, "discretised-logistic", output="unit", scale="fit")
+    results = face.evaluate(made, dataset, "likelihood", "quick")
+    (told,) = {row.reason for row in results.rows}
+    found = re.fullmatch(r"scale = ([0-9.]+) was fitted on 1000 images of train", str(told))
+    assert found is not None
+    assert float(found[1]) == pytest.approx(scale, rel=0.02)  # 64,000 pixels: the error is about 0.3%
+    given = from_module(network, "discretised-logistic", output="unit", scale=float(found[1]))
+    again = face.evaluate(given, dataset, "likelihood", "quick")
+    assert again["nll"].value == results["nll"].value
+    for other in (0.9, 1.1):
+        worse = from_module(network, "discretised-logistic", output="unit", scale=other * float(found[1]))
+        assert face.evaluate(worse, logistic_digits(scale), "likelihood", "quick")["nll"].value > again["nll"].value
+    assert all(check.passed for check in face.check(made, dataset))
+
+
+def test_a_scale_that_cannot_be_fitted() -> None:
+    made = from_module(Constant(), "discretised-logistic", output="unit", scale="fit")
+    dataset = logistic_digits(0.1)
+    with pytest.raises(UserError, match="scale = 'fit' needs a split 'train', which made lacks; give a number"):
+        face.evaluate(made, dataclasses.replace(dataset, splits={"test": dataset.split("test")}), "likelihood")
+    with pytest.raises(ValueError, match="nothing is known before"):
+        made.bind(GREY).likelihood((torch.zeros(1, 2, 1),))
+    sick = Constant()
+    sick.mean.data[0, 0] = math.nan
+    with pytest.raises(UserError, match="scale = 'fit' on made: the decoder gives a number that is not finite"):
+        face.evaluate(dataclasses.replace(made, network=sick), dataset, "likelihood")
+
+
 class Three(Plain):
     def encode(self, x: Tensor) -> Any:
         return (*super().encode(x), x)
@@ -196,9 +274,11 @@ def test_a_network_that_does_not_fit_is_one_line(network: Any, changes: dict[str
     ("changes", "says"),
     [
         ({"likelihood": "bernouli"}, "likelihood = 'bernouli' should be one of"),
-        ({"output": "logits"}, "output = 'logits' is of bernoulli and categorical"),
+        ({"output": "logits"}, "output = 'logits' is of bernoulli, continuous-bernoulli, categorical, not of"),
+        ({"likelihood": "gaussian", "output": "raw", "scale": "fit"}, "scale = 'fit' is of discretised-logistic alone"),
+        ({"scale": "fitt"}, "scale = 'fitt' should be float or one of 'fit'"),
         ({"scale": -1.0}, "scale = -1.0 should be positive"),
-        ({"scale": None}, "gives means alone; give their scale = NUMBER"),
+        ({"scale": None}, "gives means alone; give their scale = NUMBER, or 'fit'"),
         ({"likelihood": "categorical"}, "scale = 0.1 is of discretised-logistic and gaussian alone"),
     ],
 )

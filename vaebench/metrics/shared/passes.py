@@ -102,7 +102,8 @@ class PriorSample(Stage):
 
 
 def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
-    """The mean or a sample of p(x|z), (S, B, *shape): 8-bit, 0 to 255, where the space has levels, else as it is.
+    """The mean or a sample of p(x|z), (S, B, *shape): 8-bit, 0 to 255, where the space has levels or an interval, which
+    a density may leave and a picture cannot; else as it is.
 
     ValueError for a value that is NaN, infinite or outside the space, or made from such a decoder output, of which a
     sample may well be finite: such a model's samples are not scored.
@@ -111,7 +112,7 @@ def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
     if not all(bool(torch.isfinite(value).all()) for value in (likelihood.raw, x)):
         raise ValueError(f"decoder {decode} is NaN or infinite")
     if space.levels is None:
-        return x
+        return x if space.interval is None else eight_bit(x, space)
     if float(x.min()) < -1e-4 or float(x.max()) > space.levels - 1 + 1e-4:
         raise ValueError(f"decoder {decode} lies in [{x.min():.4g}, {x.max():.4g}], outside 0..{space.levels - 1}")
     return eight_bit(x, space)

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vaebench.core import files
-from vaebench.core.data import Batch, Dataset, Split, eight_bit
+from vaebench.core.data import Batch, Dataset, Space, Split, eight_bit
 from vaebench.core.metric import BLOCK, Given, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.names import FEW_IMAGES
@@ -54,11 +54,12 @@ class SampleQuality(Metric, ABC):
     better, on either side, so that it has no rank.
 
     `decode` "auto" shows samples of likelihoods that are discrete logistics or categorical, and means of the others.
-    The reference is the whole split, a binarised one's stored grey levels; `limit` takes as many of its images, chosen
-    once for all, and `flipped` mirrors half of them: NVAE's own evaluation is decode mean, temperature 1, flipped,
-    limit and samples 50,000. Batch norm uses its running statistics. The low-posterior columns (of several latent
-    groups, ranked by the first) exist where q(z|x) is a diagonal Gaussian, and are left out elsewhere: q(z) has no
-    density at hand there. A sample that is NaN or out of range, or a set of equal samples, fails the metric.
+    The reference is the whole split, its stored levels where it is binarised or dequantised; `limit` takes as many of
+    its images, chosen once for all, and `flipped` mirrors half of them: NVAE's own evaluation is decode mean,
+    temperature 1, flipped, limit and samples 50,000. Batch norm uses its running statistics. The low-posterior columns
+    (of several latent groups, ranked by the first) exist where q(z|x) is a diagonal Gaussian, and are left out
+    elsewhere: q(z) has no density at hand there. A sample that is NaN or out of range, or a set of equal samples, fails
+    the metric.
     Source: Heusel et al. 2017; Bhalodia et al. 2020 (dpVAE), section 4.2.
     """
 
@@ -159,7 +160,7 @@ class SampleQuality(Metric, ABC):
     def _reference(self, dataset: Dataset, digest: str, take: Callable[[Tensor], Moments]) -> Moments:
         """The moments of the reference, from the cache where it holds them: found by content alone."""
         split = dataset.split(self.reference)
-        levels = 256 if split.binarised else dataset.space.levels
+        levels = split.stored_levels or dataset.space.levels
         what = [1, dataset.fingerprint, self.reference, levels, self.flipped, self.limit, digest]
         if (known := _cached(what)) is not None:
             return known
@@ -176,8 +177,7 @@ class SampleQuality(Metric, ABC):
 
 def no_images(dataset: Dataset) -> str | None:
     """Why examples of `dataset` cannot be seen as 8-bit images, or None."""
-    shape, levels = dataset.space.shape, dataset.space.levels
-    seen = len(shape) == 3 and levels is not None and shape[0] in (1, 3)
+    seen = dataset.space.is_picture and dataset.space.shape[0] in (1, 3)
     return None if seen else f"{dataset.name} does not hold images of 1 or 3 channels of integers"
 
 
@@ -206,8 +206,10 @@ def low_posterior(index: Tensor, count: int, reference: Split, temperature: floa
 
 
 def stored(split: Split, dataset: Dataset) -> Tensor:
-    """The images of `split` (N, C, H, W) as 8-bit: its stored grey levels where it is binarised when read."""
-    return split.x if split.binarised else eight_bit(split.x, dataset.space)
+    """The images of `split` (N, C, H, W) as 8-bit: its stored levels, where it is read as something else."""
+    if split.reading is None:
+        return eight_bit(split.x, dataset.space)
+    return eight_bit(split.x, Space(dataset.space.shape, split.stored_levels, "pmf"))
 
 
 def shuffled(purpose: str, size: int) -> Tensor:

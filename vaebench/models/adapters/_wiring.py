@@ -10,7 +10,9 @@ from torch import Tensor
 Input = Literal["unit", "centred", "levels"]
 Output = Literal["logits", "unit", "centred", "raw"]
 _WITH_SCALE = ("discretised-logistic", "gaussian")
-_WITH_LOGITS = ("bernoulli", "categorical")
+_WITH_LOGITS = ("bernoulli", "continuous-bernoulli", "categorical")
+BY_LOGITS = ("bernoulli", "continuous-bernoulli")
+"""Likelihoods that read logits of numbers in [0, 1], which a network can give as well."""
 _RETURNS = "return (mean, log-variance), a torch Normal, or an object with latent_dist"
 
 
@@ -19,14 +21,16 @@ class Wiring:
     """How a network is called, and what its numbers mean.
 
     `encode` and `decode` name its methods, or its parts. `input` is what it is given of data that have levels: x in
-    [0, 1] ("unit"), in [-1, 1] ("centred"), or the numbers 0..levels-1; real data are given as they are. `output` is
-    what it gives: logits, means in [0, 1] or [-1, 1], or "raw": all that the likelihood reads. `scale` is the standard
-    deviation (gaussian) or scale (discretised-logistic) of a decoder that gives means alone, in the units of those.
-    `latent` is the shape of one example's latents, which is found where it is None.
+    [0, 1] ("unit"), in [-1, 1] ("centred"), or the numbers 0..levels-1; so are real data that lie in an interval, and
+    others are given as they are. `output` is what it gives: logits, means in [0, 1] or [-1, 1], or "raw": all that the
+    likelihood reads. `scale` is the standard deviation (gaussian) or scale (discretised-logistic) of a decoder that
+    gives means alone, in the units of those: "fit" finds it on the training split. `latent` is the shape of one
+    example's latents, which is found where it is None.
     """
 
     likelihood: Literal[
         "bernoulli",
+        "continuous-bernoulli",
         "categorical",
         "discretised-logistic",
         "discretised-logistic-mixture",
@@ -38,19 +42,21 @@ class Wiring:
     input: Input = "unit"
     output: Output = "raw"
     latent: int | tuple[int, ...] | None = None
-    scale: float | None = None
+    scale: float | Literal["fit"] | None = None
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not 0 < self.scale < math.inf:
+        if self.scale == "fit" and self.likelihood != "discretised-logistic":
+            raise ValueError(f"scale = 'fit' is of discretised-logistic alone, not of {self.likelihood!r}")
+        if isinstance(self.scale, float | int) and not 0 < self.scale < math.inf:
             raise ValueError(f"scale = {self.scale} should be positive")
         if self.scale is not None and self.likelihood not in _WITH_SCALE:
             raise ValueError(f"scale = {self.scale} is of {' and '.join(_WITH_SCALE)} alone; leave it out")
         if self.output == "logits" and self.likelihood not in _WITH_LOGITS:
-            raise ValueError(f"output = 'logits' is of {' and '.join(_WITH_LOGITS)}, not of {self.likelihood!r}")
-        if self.output in ("unit", "centred") and self.likelihood not in ("bernoulli", "discretised-logistic"):
+            raise ValueError(f"output = 'logits' is of {', '.join(_WITH_LOGITS)}, not of {self.likelihood!r}")
+        if self.output in ("unit", "centred") and self.likelihood not in (*BY_LOGITS, "discretised-logistic"):
             raise ValueError(f"output = {self.output!r} is not what {self.likelihood!r} reads; say 'raw'")
         if self.output in ("unit", "centred") and self.likelihood in _WITH_SCALE and self.scale is None:
-            raise ValueError(f"output = {self.output!r} gives means alone; give their scale = NUMBER as well")
+            raise ValueError(f"output = {self.output!r} gives means alone; give their scale = NUMBER, or 'fit'")
 
     @property
     def means_alone(self) -> bool:

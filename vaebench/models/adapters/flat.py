@@ -5,7 +5,7 @@ from typing import Literal, final
 
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
-from vaebench.core.model import Latents
+from vaebench.core.model import Latents, channels
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.models.adapters._vector import Prior, VectorModel
 from vaebench.models.networks.flat import NETWORKS, Activation, Network, start_log_variance
@@ -23,6 +23,7 @@ class Options:
     hidden: tuple[int, ...]
     likelihood: Literal[
         "bernoulli",
+        "continuous-bernoulli",
         "categorical",
         "discretised-logistic",
         "discretised-logistic-mixture",
@@ -47,9 +48,9 @@ class Flat(VectorModel):
     """
 
     def __init__(self, space: Space, options: Options) -> None:
-        channels = LIKELIHOODS[options.likelihood].channels(space.shape, space.levels)
+        outputs = channels(LIKELIHOODS[options.likelihood], space)
         build = NETWORKS[options.network]
-        networks = build(space, channels, options.latent, options.hidden, options.activation)
+        networks = build(space, outputs, options.latent, options.hidden, options.activation)
         super().__init__(space, *networks, options.latent, options.prior)
         if options.init_log_variance is not None:
             start_log_variance(networks[0], options.init_log_variance)

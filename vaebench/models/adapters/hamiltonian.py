@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
-from vaebench.core.model import Draws, LatentDistribution, Latents, LatentVariableModel
+from vaebench.core.model import Draws, LatentDistribution, Latents, LatentVariableModel, channels
 from vaebench.core.tables import within
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.joint import FactoredJoint
@@ -112,9 +112,9 @@ class Hamiltonian(LatentVariableModel):
     def __init__(self, space: Space, options: Options) -> None:
         super().__init__(space)
         self.options = options
-        channels = LIKELIHOODS[options.likelihood].channels(space.shape, space.levels)
+        outputs = channels(LIKELIHOODS[options.likelihood], space)
         build = NETWORKS[options.network]
-        self.encoder, self.decoder = build(space, channels, options.latent, options.hidden, options.activation)
+        self.encoder, self.decoder = build(space, outputs, options.latent, options.hidden, options.activation)
         self.leapfrog = Leapfrog(options)
 
     def prior(self, batch: int, temperature: float = 1.0) -> LatentDistribution:

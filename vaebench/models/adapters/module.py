@@ -6,16 +6,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from vaebench.core.arithmetic import through
-from vaebench.core.data import Space
+from vaebench.core.data import Space, Split
 from vaebench.core.errors import contained, reason
-from vaebench.core.model import FactoredModel, LatentDistribution, Latents
+from vaebench.core.model import FactoredModel, LatentDistribution, Latents, channels
 from vaebench.distributions.gaussian import DiagonalGaussian
-from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
-from vaebench.models.adapters._wiring import Wiring, WiringError, decoded, moments
+from vaebench.distributions.likelihoods import LIKELIHOODS, MIN_LOG_SCALE, Likelihood
+from vaebench.distributions.noise import keyed
+from vaebench.functional.random import derive
+from vaebench.models.adapters._wiring import BY_LOGITS, Wiring, WiringError, decoded, moments
 from vaebench.models.code import FromFile, made
+
+FITTED = 1000
+"""Images that a scale is fitted on, spread evenly over the training split."""
+SPAN = 9.0
+"""Of log-scales that are searched, up from the least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +73,11 @@ class Module(FactoredModel):
         for half, name in (("encode", wiring.encode), ("decode", wiring.decode)):
             if not callable(getattr(network, name, None)):
                 raise WiringError(f"{type(network).__name__} has no {name!r} to {half} by; set {half} = NAME")
-        kind = LIKELIHOODS[wiring.likelihood]
-        self.channels = kind.channels(space.shape, space.levels)
+        self.channels = channels(LIKELIHOODS[wiring.likelihood], space)
         if wiring.means_alone:
             self.channels = space.shape[0]
         self.wiring, self.network = wiring, network
+        self.scale = None if isinstance(wiring.scale, str) else wiring.scale
         self._encoder = _Call(network, wiring.encode, moments)
         self._decoder = _Call(network, wiring.decode, decoded)
         self.latent, self._inferred = self._look()
@@ -134,9 +142,14 @@ class Module(FactoredModel):
     def _given(self, x: Tensor) -> Tensor:
         """x as the network wants it, in the dtype of its weights."""
         x = x.to(next((p.dtype for p in self.network.parameters() if p.is_floating_point()), torch.get_default_dtype()))
-        if self.space.levels is None or self.wiring.input == "levels":
+        if self.wiring.input == "levels":
+            if self.space.levels is None:
+                raise WiringError("input = 'levels' is of data that have levels, and these are real; say 'unit'")
             return x
-        unit = x / (self.space.levels - 1)
+        if self.space.levels is None and self.space.interval is None:
+            return x
+        low, high = self.space.interval or (0, (self.space.levels or 1) - 1)
+        unit = (x - low) / (high - low)
         return unit if self.wiring.input == "unit" else 2 * unit - 1
 
     def _shaped(self, raw: Tensor) -> Tensor:
@@ -166,15 +179,45 @@ class Module(FactoredModel):
 
     def _read(self, raw: Tensor) -> Tensor:
         """What the likelihood reads, of what the decoder gives."""
-        if self.wiring.likelihood == "bernoulli" and self.wiring.output in ("unit", "centred"):
+        if self.wiring.likelihood in BY_LOGITS and self.wiring.output in ("unit", "centred"):
             p = raw if self.wiring.output == "unit" else (raw + 1) / 2
             limits = torch.finfo(p.dtype)
             p = p.clamp(limits.tiny, 1 - limits.eps / 2)  # the numbers nearest to 0 and 1, where a sigmoid is full
             return p.log() - torch.log1p(-p)
-        if self.wiring.scale is None:
+        if not self.wiring.means_alone:
             return raw
-        mean, scale = (2 * raw - 1, 2 * self.wiring.scale) if self.wiring.output == "unit" else (raw, self.wiring.scale)
+        if self.scale is None:
+            raise WiringError("scale = 'fit' is found on trained weights and training data: nothing is known before")
+        mean, scale = (2 * raw - 1, 2 * self.scale) if self.wiring.output == "unit" else (raw, self.scale)
         return torch.cat([mean, torch.full_like(mean, math.log(scale))], dim=1)
+
+    @torch.no_grad()
+    def fit_scale(self, split: Split) -> None:
+        """Set `scale` to what makes the ELBO of some images of `split` highest, and `remark` to what was done.
+
+        Of q(z|x) and p(z) it depends on nothing: the expected log p(x|z) is searched, between bounds, at one draw z of
+        each image. ValueError where a mean is not finite.
+        """
+        index = torch.arange(0, len(split), max(1, len(split) // FITTED))[:FITTED]
+        parts = []
+        for part in index.split(100):
+            with keyed(derive("scale"), part):
+                x = split.take(part).x
+                z = self.posterior(x).rsample(1)[0].reshape(-1, *self.latent)
+            parts.append((x, self._shaped(through(self._decoder, z))))
+        x, raw = (torch.cat(each) for each in zip(*parts, strict=True))
+        if not bool(torch.isfinite(raw).all()):
+            raise ValueError("the decoder gives a number that is not finite")
+
+        def loss(log_scale: float) -> float:
+            self.scale = math.exp(log_scale)
+            found = LIKELIHOODS[self.wiring.likelihood](self._read(raw)[None], self.space.shape, self.space.levels)
+            return -float(found.log_prob(x).double().mean())
+
+        low = MIN_LOG_SCALE - (math.log(2) if self.wiring.output == "unit" else 0.0)
+        found = minimize_scalar(loss, bounds=(low, low + SPAN), method="bounded", options={"xatol": 1e-4})
+        self.scale = float(f"{math.exp(found.x):.4g}")
+        self.remark = f"scale = {self.scale:g} was fitted on {len(index)} images of {split.name}"
 
     def embed(self, x: Tensor) -> Tensor:
         return self.posterior(x).mean

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vaebench.core.arithmetic import reduced, remembered
 from vaebench.core.data import Space
-from vaebench.core.model import Draws, HierarchicalModel, Latents
+from vaebench.core.model import Draws, HierarchicalModel, Latents, channels
 from vaebench.core.tables import within
 from vaebench.distributions import noise
 from vaebench.distributions.gaussian import TopDownGaussian, Walk, walk
@@ -73,7 +73,7 @@ class NVAE(HierarchicalModel):
         self.options = options
         if not space.is_image or space.shape[1] != space.shape[2]:
             raise ValueError(f"NVAE needs square images, not examples of shape {space.shape}")
-        outputs = LIKELIHOODS[options.likelihood].channels(space.shape, space.levels)
+        outputs = channels(LIKELIHOODS[options.likelihood], space)
         self.centre = Centre(space.levels)
         self.network = Network(options, space.shape[0], space.shape[1] + 2 * options.padding, outputs)
         self.groups_per_scale = options.groups_per_scale[::-1]

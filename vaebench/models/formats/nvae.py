@@ -15,6 +15,7 @@ import torch
 from vaebench import __version__
 from vaebench.core.data import Space
 from vaebench.core.errors import DataError
+from vaebench.core.model import channels
 from vaebench.distributions.likelihoods import LIKELIHOODS
 from vaebench.models.formats import Imported, Importer, StateDict, check, read_file, tensors
 from vaebench.models.networks.nvae import Architecture, Network
@@ -139,7 +140,7 @@ def read(path: Path, options: Options) -> Imported:
     padding = PADDING if name in BINARY else 0
     try:
         with torch.device("meta"):
-            outputs = LIKELIHOODS[likelihood].channels(space.shape, space.levels)
+            outputs = channels(LIKELIHOODS[likelihood], space)
             shapes = Network(Architecture(**table), colours, side + 2 * padding, outputs).state_dict()
     except (ValueError, RuntimeError) as error:
         raise DataError(f"{path}: args do not make a network: {error}") from error
