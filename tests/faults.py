@@ -41,7 +41,7 @@ FAULTS = (
     Fault("bits", "metrics.likelihood", "-space.dims * cell", "space.dims * cell"),
     Fault("densities", "functional.continuous_bernoulli", "- rate.log())", "+ rate.log())"),
     Fault("densities", "functional.continuous_bernoulli", "(x - 0.5) - series", "(x - 0.5)"),
-    Fault("densities", "functional.continuous_bernoulli", "torch.where(up, 1 - u, u)", "torch.where(up, u, u)"),
+    Fault("densities", "functional.continuous_bernoulli", "torch.where(up, 1 - distance, distance)", "distance"),
     # annealing
     Fault("certified", "functional.ais", "for value in inner), 1.0]", "for value in inner), 0.9]"),
     Fault("certified", "functional.ais", "return uniform.log() < log_ratio", "return uniform.log() < 0 * log_ratio"),

@@ -19,7 +19,7 @@ from torch.distributions import Bernoulli, Independent, Normal
 
 import vaebench as face
 from vaebench.core import checks
-from vaebench.core.data import Dataset, Space, Split
+from vaebench.core.data import Dataset, Space, Split, fingerprint
 from vaebench.core.errors import UserError
 from vaebench.functional import random
 from vaebench.models.own import from_module
@@ -201,7 +201,8 @@ def logistic_digits(scale: float, n: int = 1500) -> Dataset:
     """Grey images whose pixels are logistic about 1/2 on [0, 1] with `scale`, quantised to 17 levels."""
     u = random.uniform(random.keys(5, torch.arange(n)), (1, 8, 8))
     x = ((0.5 + scale * torch.logit(u)) * 16).round().clamp(0, 16).to(torch.uint8)
-    return Dataset("made", GREY, {"train": Split("train", x), "test": Split("test", x[:50])}, "0" * 64)
+    splits = {"train": Split("train", x), "test": Split("test", x[:50])}
+    return Dataset("made", GREY, splits, fingerprint(splits))
 
 
 @pytest.mark.parametrize("scale", [0.05, 0.2])
