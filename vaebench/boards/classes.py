@@ -38,6 +38,14 @@ def entrant(row: Row) -> Entrant:
     return Entrant(row.model, row.weights_sha256 or row.source or "")
 
 
+def named_apart(entrants: Iterable[Entrant]) -> dict[Entrant, str]:
+    """The name of each, sorted: of a model that has several weights with the first digits of theirs."""
+    found = sorted(set(entrants))
+    models = [each.model for each in found]
+    return {each: f"{each.model} ({each.weights[:8]})" if models.count(each.model) > 1 else each.model
+            for each in found}  # fmt: skip
+
+
 def protocol(row: Row) -> Mapping[str, Any]:
     """What the value of a row depends on, by field: its comparability."""
     fields: Mapping[str, Any] = json.loads(row.comparability)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.boards.classes import class_of, facet, lowest_seeds, protocol, title
 from vaebench.boards.rows import Row
+from vaebench.boards.text import safe
 from vaebench.core.errors import UserError
 from vaebench.core.names import CSV_AFTER, CSV_BEFORE
 
@@ -96,10 +97,7 @@ def to_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def _cell(value: str | float | None) -> str:
-    """Numbers as Python reads them back; text that a spreadsheet would run as a formula behind an apostrophe."""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(tuple("'=+-@\uff1d\uff0b\uff0d\uff20")) else value
-    return "" if value is None else repr(value)
+    return "" if value is None else safe(value)
 
 
 def _shared(row: Row, name: str) -> Any:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.boards import marks
-from vaebench.boards.classes import Class, Entrant, class_of, entrant, facet, lowest_seeds, protocol
+from vaebench.boards.classes import Class, Entrant, class_of, entrant, facet, lowest_seeds, named_apart, protocol
 from vaebench.boards.ranking import Compare, Rank, interval, rank
 from vaebench.boards.rows import Row
-from vaebench.boards.text import number
+from vaebench.boards.text import fields, number, rounded
 from vaebench.core import tables
 from vaebench.core.errors import DataError, foreign
 from vaebench.core.names import YOURS
@@ -106,13 +106,14 @@ def read(path: Path = FILE) -> tuple[list[Kind], dict[str, Measure]]:
 
 
 @cache
-def _shipped() -> tuple[list[Kind], dict[str, Measure]]:
+def shipped() -> tuple[list[Kind], dict[str, Measure]]:
+    """What `headline.toml` says, read once."""
     return read()
 
 
 def kind_of(rows: Iterable[Row]) -> Kind:
     """The kind of dataset that these rows are of: the first that they fit, the last where they fit none."""
-    kinds, _ = _shipped()
+    kinds, _ = shipped()
     rows = list(rows)
     columns = {row.column for row in rows}
     said = [protocol(row) for row in rows if row.metric == "likelihood" and row.status == "ok"]
@@ -130,16 +131,12 @@ def _within(part: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
 def of_rows(dataset: str, rows: Iterable[Row], compare: Compare | None = None) -> Headline:
     """The headline of one dataset's rows: of measured ones, of each model the lowest seed."""
     rows = [row for row in rows if row.origin == "measured"]
-    kind, (_, measures) = kind_of(rows), _shipped()
+    kind, (_, measures) = kind_of(rows), shipped()
     alone = [row for row in lowest_seeds(rows) if row.status == "ok"]
-    columns = tuple(_column(key, measures[key], alone, compare) for key in kind.measures)
-    entrants, shipped = {entrant(row) for row in rows}, {entrant(row) for row in rows if YOURS not in row.marks}
-    several = {each.model for each in entrants if sum(each.model == other.model for other in entrants) > 1}
-    lines = [
-        Line(each.model, f"{each.model} ({each.weights[:8]})" if each.model in several else each.model,
-             tuple(column.cells.get(each) for column in columns), each not in shipped)
-        for each in sorted(entrants)
-    ]  # fmt: skip
+    columns = tuple(column_of(key, measures[key], alone, compare) for key in kind.measures)
+    theirs = {entrant(row) for row in rows if YOURS not in row.marks}
+    lines = [Line(each.model, name, tuple(column.cells.get(each) for column in columns), each not in theirs)
+             for each, name in named_apart(entrant(row) for row in rows).items()]  # fmt: skip
     return Headline(dataset, kind.name, columns, tuple(sorted(lines, key=_place)))
 
 
@@ -150,7 +147,8 @@ def _place(line: Line) -> tuple[bool, bool, float]:
     return False, first.row.verified == "refuted", first.row.value * (-1 if first.row.better == "higher" else 1)
 
 
-def _column(key: str, measure: Measure, rows: Sequence[Row], compare: Compare | None) -> Column:
+def column_of(key: str, measure: Measure, rows: Sequence[Row], compare: Compare | None) -> Column:
+    """A measure on one board: of its `ok` rows, of each model the lowest seed, those of one stated protocol."""
     found = [row for row in rows if row.metric == measure.metric]
     own = [row for row in found if row.column == measure.column and _within(measure.facet, facet(row))]
     if measure.over is not None:
@@ -227,9 +225,8 @@ def marks_of(line: Line, columns: Sequence[Column]) -> str:
 
 def legend(column: Column) -> str:
     """What a column is: "NLL: the bound …; nats, lower is better; samples 1000, split test"."""
-    said = ", ".join(f"{name} {value}" for name, value in sorted(column.protocol.items()) if value is not None)
     unit = f"{column.unit}, " if column.unit else ""
-    return f"{column.measure.name}: {column.measure.says}; {unit}{SIDES[column.better]}; {said}"
+    return f"{column.measure.name}: {column.measure.says}; {unit}{SIDES[column.better]}; {fields(column.protocol)}"
 
 
 def sentence(table: Headline) -> str:
@@ -267,10 +264,7 @@ def records(table: Headline) -> list[dict[str, Any]]:
         place = None if first is None else first.rank
         record: dict[str, Any] = {"rank": place and place.first, "rank_to": place and place.last, "model": line.name}
         for column, cell in zip(table.columns, line.cells, strict=True):
-            value, stderr = (None, None) if cell is None else (cell.row.value, cell.row.stderr)
-            said = "" if value is None else number(value, stderr).replace(" ± ", " ")
-            shown = [float(part) for part in said.split()]
-            record[column.key], record[f"{column.key}_se"] = (*shown, None, None)[:2]
+            record[column.key], record[f"{column.key}_se"] = (None, None) if cell is None else rounded(cell.row)
         verdicts = {cell.row.verified for cell in line.cells if cell is not None}
         verdict = "refuted" if "refuted" in verdicts else "verified" if verdicts == {"verified"} else "unverified"
         found.append({**record, "marks": marks_of(line, table.columns) or None, "verified": verdict})

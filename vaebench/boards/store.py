@@ -233,9 +233,9 @@ def write(root: Path, rows: Iterable[Row]) -> None:
 
 
 def render(root: Path, dataset: str) -> None:
-    """Write the CSVs of `dataset` from its Parquet files; each untouched where it is already right."""
+    """Write all CSVs of `dataset` from its Parquet files; each untouched where it is already right."""
     with locked(root, _path_part("dataset", dataset)):
-        render_locked(root, dataset)
+        render_locked(root, dataset, everything=True)
 
 
 def _path_part(kind: str, name: str) -> str:
@@ -273,7 +273,7 @@ def locked(root: Path, dataset: str) -> Iterator[None]:
         lock.release()
 
 
-def render_locked(root: Path, dataset: str) -> None:
+def render_locked(root: Path, dataset: str, everything: bool = False) -> None:
     from vaebench.boards import rendered
 
-    rendered.write(root, dataset, read(root, dataset))
+    rendered.write(root, dataset, read(root, dataset), everything)

@@ -1,5 +1,9 @@
 """How numbers are written."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from vaebench.boards.classes import protocol
 from vaebench.boards.rows import Row
 
 PLACES = 12  # before or behind the point at most, else a number is written with an exponent
@@ -27,3 +31,28 @@ def cell(row: Row) -> str:
         return row.status
     told = [*row.marks, *(["refuted"] if row.verified == "refuted" else [])]
     return number(row.value, row.stderr, row.low, row.high) + (f" ({', '.join(told)})" if told else "")
+
+
+def rounded(row: Row) -> tuple[float | None, float | None]:
+    """A row's value and standard error, both to two digits of the error, as `number` writes them."""
+    if row.value is None:
+        return None, None
+    value, _, stderr = number(row.value, row.stderr).partition(" ± ")
+    return float(value), float(stderr) if stderr else None
+
+
+def fields(said: Mapping[str, Any]) -> str:
+    """What is said by field: "samples 1000, split test"."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(said.items()) if value is not None)
+
+
+def protocol_of(row: Row) -> str:
+    """How a row's value was measured: "likelihood v1: samples 1000, split test"."""
+    return f"{row.metric} v{row.metric_version}: {fields(protocol(row))}"
+
+
+def safe(value: str | float) -> str:
+    """A cell of a CSV: a number as Python reads it back; text that a spreadsheet would run behind an apostrophe."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(tuple("'=+-@\uff1d\uff0b\uff0d\uff20")) else value
+    return repr(value)

@@ -3,7 +3,7 @@
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import click
@@ -19,7 +19,7 @@ from vaebench.boards.marks import unmarked
 from vaebench.boards.paired import Paired
 from vaebench.boards.ranking import Group
 from vaebench.boards.rows import Row
-from vaebench.boards.text import cell, number
+from vaebench.boards.text import cell, fields, number
 from vaebench.boards.verification import Judgement
 from vaebench.cli.streams import plain
 from vaebench.core.names import YOURS
@@ -109,16 +109,12 @@ def _direction(better: str) -> str:
     return {"lower": "lower", "higher": "higher"}.get(better, "")
 
 
-def _protocol(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(fields.items()) if value is not None)
-
-
 def print_group(group: Group) -> None:
     """One class of a board: ranked columns as "rank. value ± error"; a published one with sources, and why not."""
     published = group.origin == "published"
     kind = "published, not ranked" if published else group.origin
-    fields = [_protocol(part) for part in (group.facet, group.comparability) if part]
-    head = " · ".join([group.dataset, f"{group.metric} v{group.metric_version}", kind, *fields])
+    told = [fields(part) for part in (group.facet, group.comparability) if part]
+    head = " · ".join([group.dataset, f"{group.metric} v{group.metric_version}", kind, *told])
     rows = [row for line in group.lines for row in line.rows.values() if published and row.reason]
     head = "\n".join([head, *sorted({f"{row.column} is {row.reason}" for row in rows})])
     headings = ["model", *(() if published else (">seed",))]
@@ -182,7 +178,7 @@ def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
         comparison = pair.comparison(a.better)
         shown = comparison if comparison == "not separable" else f"{a.model} is {comparison}"
         difference = f"{number(pair.difference, pair.stderr)} {a.unit}"
-        lines.append((_protocol(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
+        lines.append((fields(protocol(a)), seeds, difference, f"{low} to {high}", shown, str(pair.n)))
     print_table(("class", ">seed", ">difference ± standard error", ">95% interval", "comparison", ">n"), lines, head)
 
 
