@@ -218,7 +218,7 @@ def test_a_folder_of_clouds_and_meshes_is_read(own: Path) -> None:
         ("a/7.npy", np.full((4096, 3), np.nan), "point 0 is NaN or infinite"),
         ("a/7.off", b"OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "no faces"),
         ("a/7.ply", b"ply\nformat", "is not a .ply file"),
-        ("clouds.toml", b"count = 5", "should be a whole number"),
+        ("clouds.toml", b"count = 5", "count = 5 should be at least 512"),
         ("clouds.toml", b"count = 5000", "fewer than count = 5000"),
         ("test.txt", b"a/99.npy", "which is not there"),
     ],

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.datasets import CIFAR10, SVHN
+from torchvision.datasets import CIFAR10, MNIST, SVHN
 from torchvision.transforms import Resize
 
 from vaebench.core.data import Dataset, Source, fingerprint
@@ -124,6 +124,68 @@ def test_one_absent_file_is_named(tmp_path: Path, mnist_files: dict[str, Array],
         load(mnist.plugin, tmp_path)
 
 
+NEAR = {
+    "Kaggle's dots": ("MNIST/raw/{dots}", "", "there is MNIST/raw/train-images.idx3-ubyte, and MNIST/raw/train-"),
+    "Kaggle's folders": (
+        "{dots}/{dots}",
+        "",
+        "there is train-images.idx3-ubyte/train-images.idx3-ubyte, and MNIST/raw",
+    ),
+    "flat": (
+        "{name}",
+        "",
+        "there is train-images-idx3-ubyte, and MNIST/raw/train-images-idx3-ubyte was expected; move",
+    ),
+    "flat and packed": ("{name}.gz", "", "there is train-images-idx3-ubyte.gz, and MNIST/raw"),
+    "too deep": ("MNIST/raw/{name}", "MNIST", "it is one of its folders, and the files are under {root}; run with"),
+    "deeper": ("MNIST/raw/{name}", "MNIST/raw", "it is one of its folders, and the files are under {root}; run with"),
+    "deeper and packed": ("MNIST/raw/{name}.gz", "MNIST/raw", "the files are under {root}; run with --data {root}"),
+    "too high": ("data/MNIST/raw/{name}", "", "the files are under {root}/data; run with --data {root}/data"),
+}
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_near_misses_are_explained_and_nothing_is_fetched(
+    case: str, tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MNIST, "download", lambda self: pytest.fail("it was fetched"))
+    place, given, says = NEAR[case]
+    for name, array in mnist_files.items():
+        write_idx(tmp_path / place.format(name=name, dots=name.replace("-idx", ".idx")), array)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileNotFoundError) as error:
+        mnist.plugin.load(tmp_path / given, download=True)
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"mnist is not under {tmp_path / given}: ")
+    assert says.format(root=tmp_path) in message
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_of_a_sibling_are_no_near_miss(
+    tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx
+) -> None:
+    for name, array in mnist_files.items():
+        write_idx(tmp_path / "FashionMNIST/raw" / name, array)
+    with pytest.raises(FileNotFoundError, match=r"mnist is not under .*; run: vaebench data get mnist"):
+        mnist.plugin.load(tmp_path)
+
+
+def test_a_gz_is_read_however_it_was_compressed(
+    tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx
+) -> None:
+    for name, array in mnist_files.items():
+        write_idx(tmp_path / "plain/MNIST/raw" / name, array)
+        write_idx(tmp_path / "packed/MNIST/raw" / f"{name}.gz", array)
+    plain, packed = (load(mnist.plugin, tmp_path / name) for name in ("plain", "packed"))
+    assert plain.fingerprint == packed.fingerprint
+    file = "MNIST/raw/train-images-idx3-ubyte.gz"
+    whole = (tmp_path / "packed" / file).read_bytes()
+    for content in (whole[:-9], b"", b"no gzip"):
+        (tmp_path / "packed" / file).write_bytes(content)
+        fails(mnist.plugin, tmp_path / "packed", file, "is not ")
+
+
 def test_emnist_letters_are_turned_upright_once(
     tmp_path: Path,
     mnist_files: dict[str, Array],
@@ -168,7 +230,7 @@ def test_mnist_emnist_appends_letters_labelled_foreign(
 
 
 def test_notmnist(tmp_path: Path, mnist_files: dict[str, Array], write_idx: WriteIdx) -> None:
-    with pytest.raises(FileNotFoundError, match=r"t10k-images-idx3-ubyte and has no download; take .* gunzip it there"):
+    with pytest.raises(FileNotFoundError, match=r"t10k-images-idx3-ubyte and has no download; take .* put it there"):
         notmnist.plugin.load(tmp_path, download=True)
     for file in (notmnist.IMAGES, notmnist.LABELS):
         write_idx(tmp_path / file, mnist_files[Path(file).name])

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,8 +25,7 @@ def _loaded(card: "Card") -> "tuple[LatentVariableModel, str]":
     from vaebench.models import loading
 
     weights = find_weights(card)
-    source: Any = plugins.load("datasets", card.dataset)
-    model = loading.build_model(card, source.space)
+    model = loading.build_model(card, plugins.space_of(card.dataset))
     loading.load_weights(model, weights)
     return model.eval().requires_grad_(False), files.sha256(weights)
 

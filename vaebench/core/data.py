@@ -230,7 +230,8 @@ _THINNED = re.compile(r"(.+)\[::([1-9][0-9]{0,8})\]")
 class Dataset:
     """A dataset in memory. `fingerprint` names its content (see `fingerprint`), whatever the order.
 
-    `ground_truth` is None unless the dataset is rendered from factors.
+    `ground_truth` is None unless the dataset is rendered from factors. `prepared` says how files of a user's own became
+    examples: it is in the class of every row.
     """
 
     name: str
@@ -238,6 +239,7 @@ class Dataset:
     splits: Mapping[str, Split]
     fingerprint: str
     ground_truth: GroundTruth | None = None
+    prepared: str = ""
 
     def has(self, name: str) -> bool:
         """Whether `split(name)` exists."""
@@ -257,18 +259,27 @@ class Dataset:
         return whole.part(torch.arange(0, len(whole), int(thinned[2]), device=whole.x.device), name)
 
 
+class Found(NamedTuple):
+    """What the files of a user's own hold: the splits, their space, and how examples were made of files."""
+
+    splits: Mapping[str, Split]
+    space: Space
+    prepared: str = ""
+
+
 @dataclass(frozen=True)
 class Source:
     """A dataset plug-in: where the data comes from and how it is read.
 
     `read(root, download)` returns the splits found under `root`, downloading absent files first where `download`
-    is true (a bundled dataset ignores both). `fingerprint` is the content it must have; None where the project has
-    never held the data, and then the content found is recorded but not judged.
+    is true (a bundled dataset ignores both). `space` is None where only the files can say, as a user's own; `read` then
+    returns a `Found`. `fingerprint` is the content it must have; None where the project has never held the data, and
+    then the content found is recorded but not judged.
     """
 
     name: str
-    space: Space
-    read: Callable[[Path, bool], Mapping[str, Split]]
+    space: Space | None
+    read: Callable[[Path, bool], Mapping[str, Split] | Found]
     origin: str
     licence: str
     fingerprint: str | None = None
@@ -277,12 +288,16 @@ class Source:
 
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
-        splits = self.read(root, download)
+        read = self.read(root, download)
+        if not isinstance(read, Found):
+            assert self.space is not None
+            read = Found(read, self.space)
+        splits, space, prepared = read
         for split in splits.values():
             if split.reading is None:
-                self.space.check(split.x)
+                space.check(split.x)
             else:
-                split.reading.check(split.x, self.space)
+                split.reading.check(split.x, space)
         found = fingerprint(splits)
         if self.fingerprint not in (None, found):
             remedy = (
@@ -292,7 +307,11 @@ class Source:
                 f"dataset {self.name!r} has content {found[:12]}, not {str(self.fingerprint)[:12]}: "
                 f"its files are truncated, altered or another dataset's; {remedy}"
             )
-        return Dataset(self.name, self.space, splits, found, self.ground_truth)
+        return Dataset(self.name, space, splits, found, self.ground_truth, prepared)
+
+    def space_of(self, root: Path) -> Space:
+        """The space: where only the files can say, that of those under `root`. Errors as `load`."""
+        return self.load(root).space if self.space is None else self.space
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:

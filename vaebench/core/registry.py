@@ -5,18 +5,20 @@ Names come from the file system and from package metadata, so that listing them 
 
 import ast
 import importlib
+from collections.abc import Callable
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from vaebench.core import files
 from vaebench.core.errors import DataError, UserError, contained, reason, unknown
 
 if TYPE_CHECKING:
-    from vaebench.core.data import Dataset
+    from vaebench.core.data import Dataset, Source, Space
 
+Answer = TypeVar("Answer")
 Kind = Literal["adapters", "datasets", "importers", "metrics", "objectives"]
 
 FOLDERS: dict[Kind, str] = {  # where the built-in plug-ins of a kind are files
@@ -91,13 +93,23 @@ def summary(kind: Kind, name: str) -> str:
 
 def load_dataset(name: str, root: Path | None, download: bool = True) -> "Dataset":
     """The dataset `name` below `root`. DataError where its files cannot be had or read."""
+    return _readable(name, lambda source: source.load(root or files.default_data(), download))
+
+
+def space_of(name: str, root: Path | None = None) -> "Space":
+    """The space of the dataset `name`. DataError where only its files can say, and they are not below `root`."""
+    return _readable(name, lambda source: source.space_of(root or files.default_data()))
+
+
+def _readable(name: str, ask: "Callable[[Source], Answer]") -> "Answer":
+    """What `ask` makes of the dataset plug-in `name`, whose errors become DataErrors."""
     from vaebench.core.data import Source
 
     source = load("datasets", name)
     assert isinstance(source, Source)
     try:
         with contained():
-            return source.load(root or files.default_data(), download)
+            return ask(source)
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError) as error:  # of a reader

@@ -1,5 +1,6 @@
 """28x28 grey images and their labels in the IDX files that MNIST and its relatives are published as."""
 
+import gzip
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -12,6 +13,7 @@ from torchvision.datasets import EMNIST, MNIST
 from torchvision.datasets.utils import check_integrity
 
 from vaebench.core.data import Reading, Split
+from vaebench.core.errors import foreign
 from vaebench.datasets._files import damaged, require, size_of
 
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -28,7 +30,7 @@ def mnist_like(
 ) -> Mapping[str, Split]:
     """The splits "train" and "test" of a dataset that torchvision keeps as MNIST, in `<root>/<layout>/raw`."""
     raw = f"{layout.__name__}/raw"
-    require(name, root, [f"{raw}/{file}" for file in FILES], download, lambda: layout(root, download=True))
+    require(name, root, [f"{raw}/{file}" for file in FILES], download, lambda: layout(root, download=True), True)
     return {
         "train": read_split(name, root, "train", f"{raw}/{FILES[0]}", f"{raw}/{FILES[1]}", reading),
         "test": read_split(name, root, "test", f"{raw}/{FILES[2]}", f"{raw}/{FILES[3]}", reading),
@@ -43,7 +45,7 @@ def letters(name: str, root: Path, download: bool, upright_md5: str = UPRIGHT_MD
     as it is.
     """
     fetch = partial(EMNIST, root, "letters", train=False, download=True)
-    require(name, root, [LETTER_IMAGES, LETTER_LABELS], download, fetch)
+    require(name, root, [LETTER_IMAGES, LETTER_LABELS], download, fetch, True)
     found = read_split(name, root, "test", LETTER_IMAGES, LETTER_LABELS)
     if check_integrity(root / LETTER_IMAGES, upright_md5):
         return found
@@ -61,10 +63,15 @@ def read_split(name: str, root: Path, split: str, images: str, labels: str, read
 
 
 def _read(name: str, root: Path, file: str, dims: int) -> NDArray[np.uint8]:
-    """The unsigned bytes in an IDX file: 0, 0, 8 (the type), `dims`, each size as a big-endian uint32, then data."""
+    """The unsigned bytes in an IDX file: 0, 0, 8 (the type), `dims`, each size as a big-endian uint32, then data.
+
+    Where it is absent its .gz is read, however that was compressed.
+    """
+    if not (root / file).exists():
+        file = f"{file}.gz"
+    content = _content(name, root, file)
     start = 4 + 4 * dims
-    held = size_of(name, root, file, MOST) - start
-    head = np.fromfile(root / file, np.uint8, start)
+    held, head = len(content) - start, content[:start]
     if held < 0 or head[:4].tolist() != [0, 0, 8, dims]:
         raise damaged(name, root, file, f"is not an IDX file of unsigned bytes in {dims} dimension(s)")
     shape = [int(size) for size in head[4:].view(">u4")]
@@ -72,4 +79,19 @@ def _read(name: str, root: Path, file: str, dims: int) -> NDArray[np.uint8]:
         raise damaged(
             name, root, file, f"holds {held} bytes, not the {math.prod(shape)} of {'x'.join(map(str, shape))}"
         )
-    return np.fromfile(root / file, np.uint8, offset=start).reshape(shape)
+    return content[start:].reshape(shape)
+
+
+def _content(name: str, root: Path, file: str) -> NDArray[np.uint8]:
+    """The bytes of `file`, at most `MOST`: unpacked where it is a .gz."""
+    size_of(name, root, file, MOST)
+    if not file.endswith(".gz"):
+        return np.fromfile(root / file, np.uint8)
+    with (
+        foreign(lambda reason: damaged(name, root, file, f"is not a whole gzip file ({reason})")),
+        gzip.open(root / file) as unpacked,
+    ):
+        content = unpacked.read(MOST + 1)
+        if len(content) > MOST:
+            raise ValueError(f"it unpacks to more than {MOST} bytes")
+    return np.frombuffer(bytearray(content), np.uint8)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vaebench.core.data import Source, Space, Split
+from vaebench.datasets._files import nearly
 from vaebench.datasets._idx import read_split
 
 ORIGIN = "https://github.com/davidflanagan/notMNIST-to-MNIST"
@@ -13,11 +14,10 @@ IMAGES, LABELS = (f"notMNIST/raw/t10k-{kind}-ubyte" for kind in ("images-idx3", 
 def read(root: Path, download: bool) -> Mapping[str, Split]:
     """The split "test" (10,000) of `<root>/notMNIST/raw`, labels 0 (A) to 9 (J); no downloader is maintained."""
     for file in (IMAGES, LABELS):
-        if not (root / file).is_file():
-            raise FileNotFoundError(
-                f"notmnist needs {root / file} and has no download; "
-                f"take {Path(file).name}.gz from {ORIGIN} and gunzip it there"
-            )
+        if not (root / file).is_file() and not (root / f"{file}.gz").is_file():
+            near = nearly(root, file)
+            remedy = f"take {Path(file).name}.gz from {ORIGIN} and put it there" if near is None else near
+            raise FileNotFoundError(f"notmnist needs {root / file} and has no download; {remedy}")
     return {"test": read_split("notmnist", root, "test", IMAGES, LABELS)}
 
 

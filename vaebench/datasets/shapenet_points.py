@@ -1,7 +1,7 @@
 """A folder of clouds or meshes of your own, .npy, .ply or .off, one folder a class (512 points a reading)."""
 
-import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from vaebench.core.data import Source, Space, Split, Subsampled
 from vaebench.core.errors import UserError, foreign
+from vaebench.core.tables import within
+from vaebench.datasets import _own
 from vaebench.datasets._clouds import POINTS, cloud, together
 from vaebench.datasets._files import damaged, require, size_of
 from vaebench.functional import random
@@ -21,11 +23,21 @@ MOST = 2**28  # bytes of a file
 KINDS = (".npy", ".ply", ".off")
 
 
+@dataclass(frozen=True)
+class Options:
+    """`count` is of the points of every cloud: needed where files hold different numbers."""
+
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        within(self, count=(POINTS, 2**20))
+
+
 def read(root: Path, download: bool) -> Mapping[str, Split]:
     """The splits "train" and "test" of `<root>/shapenet-points/<class>/<name>`, y up; labels count sorted classes.
 
     A .npy file holds points (P, 3); a .ply file its vertices; of an .off file, a mesh, 4,096 points are drawn uniformly
-    by area. Each cloud is centred and scaled into the unit ball. Every fifth is a test cloud, by a hash of its name, or
+    by area. Each cloud is centred and scaled into the unit ball. A fifth are test clouds, by a hash of their names, or
     those that `test.txt` lists. Clouds of differing size need `count = N` in `clouds.toml`. Needs the extra `points`
     for .ply and .off.
     """
@@ -35,39 +47,17 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     if not files:
         raise damaged(FOLDER, root, FOLDER, f"holds no <class>/<name> ending in {', '.join(KINDS)}")
     classes = sorted({path.parent.name for path in files})
-    x = together([_points(root, path) for path in files], files, _count(folder))
+    options = _own.options(Options, _own.text(folder / "clouds.toml"), folder / "clouds.toml")
+    x = together([_points(root, path) for path in files], files, options.count)
     y = torch.tensor([classes.index(path.parent.name) for path in files])
-    held = torch.tensor(_held([path.relative_to(folder).as_posix() for path in files], folder))
-    parts = {"train": ~held, "test": held}
-    for name, part in parts.items():
-        if not part.any():
-            raise ValueError(f"{folder}: of {len(files)} clouds none is in the split {name!r}; list some in test.txt")
+    names = [path.relative_to(folder).as_posix() for path in files]
+    splits = _own.split_of(FOLDER, names, {"test": _own.text(folder / "test.txt")}, folder)
+    parts = _own.indices(splits, folder, "clouds")
     return {name: Split(name, x[part], y[part], Subsampled(POINTS)) for name, part in parts.items()}
 
 
 def _nowhere() -> None:
     raise FileNotFoundError("it is a folder of your own files, <class>/<name>")
-
-
-def _count(folder: Path) -> int | None:
-    path = folder / "clouds.toml"
-    if not path.exists():
-        return None
-    with foreign(lambda reason: ValueError(f"{path} is not TOML: {reason}")):
-        count = tomllib.loads(path.read_text(encoding="utf-8")).get("count")
-    if not isinstance(count, int) or not POINTS <= count <= 2**20:
-        raise ValueError(f"{path}: count = {count!r} should be a whole number from {POINTS} to {2**20}")
-    return count
-
-
-def _held(names: list[str], folder: Path) -> list[bool]:
-    listed = folder / "test.txt"
-    if not listed.exists():
-        return [random.derive(FOLDER, name) % 5 == 0 for name in names]
-    wanted = set(listed.read_text(encoding="utf-8").split())
-    if unknown := sorted(wanted - set(names)):
-        raise ValueError(f"{listed} names {unknown[0]}, which is not there")
-    return [name in wanted for name in names]
 
 
 def _points(root: Path, path: Path) -> NDArray[np.float32]:

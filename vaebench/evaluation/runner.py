@@ -50,7 +50,8 @@ def _comparability(model: LatentVariableModel, dataset: Dataset, metric: Metric)
         proper=likelihood.proper,
         bound=likelihood.bound,
     )
-    return json.dumps(dict(metric.depends(given)), sort_keys=True)
+    prepared = {"prepared": dataset.prepared} if dataset.prepared else {}
+    return json.dumps({**metric.depends(given), **prepared}, sort_keys=True)
 
 
 def measure(

@@ -214,6 +214,9 @@ def model_faults(submission: Submission) -> list[Problem]:
     card, weights = submission.card, submission.weights
     source = plugins.load("datasets", card.dataset)
     assert isinstance(source, Source)
+    if source.space is None:
+        fault = f"dataset {card.dataset!r} is whatever a user has, so its numbers are on no board that is shared"
+        return [Problem(f"{card.name}.toml", fault)]
     try:
         objective_options(card)
         with torch.device("meta"):
@@ -238,7 +241,7 @@ def _is_of_another_recipe(submission: Submission, source: "Source") -> bool:
     from vaebench.training.state import digest, resolve
 
     card = submission.card
-    if card.training is None or card.trained is None or source.fingerprint is None:
+    if card.training is None or card.trained is None or source.fingerprint is None or source.space is None:
         return False
     made = digest(resolve(card), Dataset(card.dataset, source.space, {}, source.fingerprint))
     return run_digest(submission.weights) != made

@@ -15,7 +15,7 @@ from torch import Tensor, contiguous_format, device  # a plug-in here is called 
 
 from vaebench.core import files
 from vaebench.core import registry as plugins
-from vaebench.core.data import Source, Space
+from vaebench.core.data import Space
 from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.models import card as cards
 from vaebench.models.card import Card, Weights
@@ -85,12 +85,9 @@ def convert(
     wanted = _described(found.space)
     if (dataset := dataset or found.dataset) is None:
         raise UserError(f"{here}: no dataset here is the model's own; name one of {wanted} with --dataset")
-    source = plugins.load("datasets", dataset)
-    assert isinstance(source, Source)
-    if source.space != found.space:
+    if (space := plugins.space_of(dataset)) != found.space:
         raise UserError(
-            f"{here}: the model is for {wanted}, but {dataset!r} has {_described(source.space)}; "
-            "name another with --dataset"
+            f"{here}: the model is for {wanted}, but {dataset!r} has {_described(space)}; name another with --dataset"
         )
     if (given := found.card) is not None:
         card = dataclasses.replace(given, name=name or given.name, dataset=dataset, trained=None, notes=found.notes)

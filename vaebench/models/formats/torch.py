@@ -10,7 +10,6 @@ from torch import Tensor
 
 from vaebench import __version__
 from vaebench.core import registry as plugins
-from vaebench.core.data import Source
 from vaebench.core.errors import DataError, UserError, shown, unknown
 from vaebench.models import card as cards
 from vaebench.models import code, prefixes
@@ -74,12 +73,11 @@ def read(path: Path, options: Options) -> Imported:
     A card's own code does not run: its weights are held against it when they are loaded.
     """
     card = cards.read(options.card)
-    source = plugins.load("datasets", card.dataset)
-    assert isinstance(source, Source)
+    space = plugins.space_of(card.dataset)
     wanted = None
     if card.family != code.FAMILY:
         with torch.device("meta"):
-            wanted = build_model(card, source.space).state_dict()
+            wanted = build_model(card, space).state_dict()
     content, digest = read_file(path)
     state = tensors(path, _chosen(path, content, options.key, wanted))
     if wanted is None:
@@ -92,7 +90,7 @@ def read(path: Path, options: Options) -> Imported:
     which = f", {options.key!r} in it" if options.key else ""
     notes = f"{card.notes}\n" if card.notes else ""
     notes += f"Imported by vaebench {__version__} from {path.name} (sha256 {digest}{which})."
-    return Imported(card.family, dict(card.model), state, source.space, card.summary, notes, card.dataset, card)
+    return Imported(card.family, dict(card.model), state, space, card.summary, notes, card.dataset, card)
 
 
 plugin = Importer(("FILE",), read, Options)
