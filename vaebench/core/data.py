@@ -288,11 +288,7 @@ class Source:
 
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
-        read = self.read(root, download)
-        if not isinstance(read, Found):
-            assert self.space is not None
-            read = Found(read, self.space)
-        splits, space, prepared = read
+        splits, space, prepared = self.found(root, download)
         for split in splits.values():
             if split.reading is None:
                 space.check(split.x)
@@ -308,6 +304,14 @@ class Source:
                 f"its files are truncated, altered or another dataset's; {remedy}"
             )
         return Dataset(self.name, space, splits, found, self.ground_truth, prepared)
+
+    def found(self, root: Path, download: bool = False) -> Found:
+        """What `read` gives, with the space; nothing is checked."""
+        read = self.read(root, download)
+        if isinstance(read, Found):
+            return read
+        assert self.space is not None
+        return Found(read, self.space)
 
     def space_of(self, root: Path) -> Space:
         """The space: where only the files can say, that of those under `root`. Errors as `load`."""
