@@ -14,6 +14,7 @@ from vaebench.core.data import Space
 from vaebench.core.model import Draws, HierarchicalModel, Latents, channels
 from vaebench.core.tables import within
 from vaebench.distributions import noise
+from vaebench.distributions.coarse import CoarseGaussian, reduced_to
 from vaebench.distributions.gaussian import TopDownGaussian, Walk, walk
 from vaebench.distributions.joint import TopDownJoint
 from vaebench.distributions.likelihoods import LIKELIHOODS, DiscretisedLogisticMixture, Likelihood
@@ -34,12 +35,14 @@ class Options(Architecture):
     `evaluation` "bfloat16" makes it a part of the model that convolutions outside training are in bfloat16, as in any
     run in bfloat16; densities never are. With `readjust`, batch norm's statistics in evaluation are those after as many
     passes in training mode over `readjust_batch` draws of the prior at `readjust_temperature`, from a fixed seed;
-    weights and buffers stay as they are.
+    weights and buffers stay as they are. `bits` below 8 are of the likelihood "gaussian" on images of 8 bits in
+    [-1, 1]: they are reduced to so many before the model sees or scores them.
     """
 
     likelihood: Literal["bernoulli", "categorical", "discretised-logistic", "discretised-logistic-mixture", "gaussian"]
     tail: Literal["strict", "nvae"] = "strict"
     padding: int = 0
+    bits: int = 8
     evaluation: Literal["float32", "bfloat16"] = "float32"
     readjust: int = 0
     readjust_batch: int = 16
@@ -49,7 +52,9 @@ class Options(Architecture):
         super().__post_init__()
         if self.tail == "nvae" and self.likelihood != "discretised-logistic-mixture":
             raise ValueError("tail = 'nvae' is of the likelihood 'discretised-logistic-mixture' alone")
-        within(self, padding=(0, 64), readjust=(0, 10_000), readjust_batch=(1, 4096))
+        if self.bits != 8 and self.likelihood != "gaussian":
+            raise ValueError(f"bits = {self.bits} are of the likelihood 'gaussian' alone; levels are the dataset's")
+        within(self, padding=(0, 64), readjust=(0, 10_000), readjust_batch=(1, 4096), bits=(1, 8))
         if self.readjust_temperature <= 0:
             raise ValueError(f"readjust_temperature = {self.readjust_temperature} should be positive")
 
@@ -64,7 +69,7 @@ class NVAE(HierarchicalModel):
     runs as `networks.nvae_folding` makes it, anew whenever a weight has changed; `draw` runs the bottom-up tower once
     for a batch of images, however many draws are asked for and in however many calls.
 
-    The gaussian likelihood is the release's: a soft-clamped normal on x in [-1, 1].
+    The gaussian likelihood is the release's: a soft-clamped normal on x in [-1, 1], without dequantisation.
     Source: Vahdat & Kautz 2020 (arXiv 2007.03898).
     """
 
@@ -73,6 +78,8 @@ class NVAE(HierarchicalModel):
         self.options = options
         if not space.is_image or space.shape[1] != space.shape[2]:
             raise ValueError(f"NVAE needs square images, not examples of shape {space.shape}")
+        if options.bits != 8 and space.interval != (-1.0, 1.0):
+            raise ValueError(f"bits = {options.bits} need images in [-1, 1], such as celeba64-centred, not {space}")
         outputs = channels(LIKELIHOODS[options.likelihood], space)
         self.centre = Centre(space.levels)
         self.network = Network(options, space.shape[0], space.shape[1] + 2 * options.padding, outputs)
@@ -90,6 +97,7 @@ class NVAE(HierarchicalModel):
 
     def _encoded(self, network: Network, x: Tensor) -> tuple[Tensor, ...]:
         self.space.check(x)
+        x = reduced_to(x, self.options.bits) if self.options.bits != 8 else x
         padded = F.pad(x, [self.options.padding] * 4) if self.options.padding else x
         return network.features(self.centre(padded))
 
@@ -140,6 +148,8 @@ class NVAE(HierarchicalModel):
         if o.likelihood == "gaussian":
             mean, log_variance = soft_normal(raw)
             raw = torch.cat([mean, 0.5 * log_variance], 2)
+            if o.bits != 8:
+                return CoarseGaussian(raw, space.shape, space.levels, o.bits)
         return LIKELIHOODS[o.likelihood](raw, space.shape, space.levels)
 
     def draw(self, x: Tensor, samples: int) -> Draws:

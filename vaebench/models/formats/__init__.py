@@ -105,6 +105,8 @@ def convert(
 
 
 def _described(space: Space) -> str:
+    if space.interval is not None:
+        return f"examples of shape {space.shape} with real numbers in {list(space.interval)}"
     return f"examples of shape {space.shape} with levels = {space.levels}"
 
 

@@ -26,7 +26,7 @@ FAMILY = "nvae"
 ALIAS = ".weight_normalized"
 BINARY = ("mnist", "omniglot")
 DATASETS = {"mnist": "mnist", "omniglot": "omniglot", "cifar10": "cifar10", "celeba_64": "celeba64"}
-"""Ours by the release's name."""
+"""Ours by the release's name; those of a Gaussian decoder are their twins in [-1, 1]."""
 SIDES = {"mnist": 28, "omniglot": 28, "cifar10": 32, "celeba_64": 64, "celeba_256": 256, "ffhq": 256, "imagenet_32": 32}
 PADDING = 2  # of 28x28 images
 DEFAULTS = {"ada_groups": False, "min_groups_per_scale": 1, "num_mixture_dec": 10, "num_nf": 0, "num_x_bits": 8}
@@ -135,8 +135,10 @@ def read(path: Path, options: Options) -> Imported:
         raise DataError(f"{path}: args.num_x_bits = {bits} should be from 1 to 8")
     levels = 2**bits
     space = Space((colours, side, side), levels, "pmf")
+    dataset = DATASETS.get(name)
     if likelihood == "gaussian":
-        space = Space(space.shape, None, "density")
+        space = Space(space.shape, None, "density", (-1.0, 1.0))
+        dataset = dataset and f"{dataset}-centred"
     padding = PADDING if name in BINARY else 0
     try:
         with torch.device("meta"):
@@ -150,13 +152,15 @@ def read(path: Path, options: Options) -> Imported:
     model = {**table, "likelihood": likelihood, "padding": padding}
     if likelihood == "discretised-logistic-mixture":
         model["tail"] = options.tail
+    if likelihood == "gaussian" and bits != 8:
+        model["bits"] = bits
     notes = (
         f"Imported by vaebench {__version__} from {path.name} (sha256 {digest}), in the format of NVAE's release: "
         f"args.dataset = {name}, epoch {content.get('epoch')}."
     )
     renamed = {f"network.{key}": state[key].to(like.dtype) for key, like in shapes.items()}
     summary = "NVAE, imported from a checkpoint of its release's format."
-    return Imported(FAMILY, model, renamed, space, summary, notes, DATASETS.get(name))
+    return Imported(FAMILY, model, renamed, space, summary, notes, dataset)
 
 
 plugin = Importer(("checkpoint.pt",), read, Options)
