@@ -6,6 +6,7 @@ Statistical checks compare with exact identities in standard errors and fail bey
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from vaebench.core.metric import Metric
 from vaebench.core.model import LatentDistribution, Latents, LatentVariableModel
 from vaebench.core.names import CSV_AFTER, CSV_BEFORE
 from vaebench.core.normaliser import OK, normalised
+from vaebench.distributions.errors import UnavailableError
 from vaebench.distributions.noise import keyed, uniform
 
 LIMIT = 5.0  # standard errors
@@ -60,17 +62,32 @@ def _refuses(action: Callable[[], object], *errors: type[Exception]) -> bool:
     return False
 
 
+def _scored(model: LatentVariableModel) -> bool:
+    """Whether the model has a likelihood, so that it can score its draws."""
+    return model.likelihood(model.prior(1).rsample(1)).scored
+
+
+def _drawn(model: LatentVariableModel, x: Tensor, samples: int) -> tuple[Latents, dict[str, Tensor]]:
+    """Draws of q(z|x) and their scores: those of `draw`, or where there is no likelihood what there is."""
+    if _scored(model):
+        draws = model.draw(x, samples)
+        scores = ("log_likelihood", "log_prior", "log_posterior")
+        return draws.latents, {name: getattr(draws, name) for name in scores}
+    latents = model.posterior(x).rsample(samples)
+    return latents, {"log_prior": model.prior(len(x)).log_prob(latents)}
+
+
 def _shapes(model: LatentVariableModel) -> str:
     for samples in (1, 3):
         for batch in (1, 4):
-            draws = model.draw(_examples(model.space, batch), samples)
-            for name in ("log_likelihood", "log_prior", "log_posterior"):
-                if (shape := tuple(getattr(draws, name).shape)) != (samples, batch):
+            latents, scores = _drawn(model, _examples(model.space, batch), samples)
+            for name, score in scores.items():
+                if (shape := tuple(score.shape)) != (samples, batch):
                     return f"{name} of {samples} draws for {batch} examples is {shape}"
-            for group in draws.latents:
+            for group in latents:
                 if tuple(group.shape[:2]) != (samples, batch):
                     return f"a latent group of {samples} draws for {batch} examples is {tuple(group.shape)}"
-            likelihood = model.likelihood(draws.latents)
+            likelihood = model.likelihood(latents)
             for name, value in (("sample", likelihood.sample()), ("mean", likelihood.mean)):
                 if tuple(value.shape) != (samples, batch, *model.space.shape):
                     return f"likelihood {name} is {tuple(value.shape)}"
@@ -78,45 +95,52 @@ def _shapes(model: LatentVariableModel) -> str:
             if (embedding := model.embed(_examples(model.space, batch))).ndim != 2 or len(embedding) != batch:
                 return f"embed gives {tuple(embedding.shape)} for {batch} examples"
             prior = model.prior(batch).rsample(samples)
-            if [g.shape for g in prior] != [g.shape for g in draws.latents]:
+            if [g.shape for g in prior] != [g.shape for g in latents]:
                 return "prior and posterior draws differ in shape"
     return ""
 
 
 def _rescoring(model: LatentVariableModel) -> str:
     x = _examples(model.space, 3)
-    draws = model.draw(x, 2)
-    again = {
-        "log_likelihood": model.likelihood(draws.latents).log_prob(x),
-        "log_prior": model.prior(3).log_prob(draws.latents),
-        "log_posterior": model.posterior(x).log_prob(draws.latents),
+    drawn, scores = _drawn(model, x, 2)
+    again: dict[str, Callable[[Latents], Tensor]] = {
+        "log_likelihood": lambda z: model.likelihood(z).log_prob(x),
+        "log_prior": model.prior(3).log_prob,
+        "log_posterior": model.posterior(x).log_prob,
     }
-    nudged = tuple(torch.nextafter(group, group + 1) for group in draws.latents)
-    again_nudged = {"log_prior": model.prior(3).log_prob(nudged), "log_posterior": model.posterior(x).log_prob(nudged)}
-    prior, posterior = model.prior(3), model.posterior(x)
-    for name, distribution in (("prior", prior), ("posterior", posterior)):
-        latents, score = distribution.rsample_with_log_prob(2)
+    nudged = tuple(torch.nextafter(group, group + 1) for group in drawn)
+    for name, distribution in (("prior", model.prior(3)), ("posterior", model.posterior(x))):
+        try:
+            latents, score = distribution.rsample_with_log_prob(2)
+        except UnavailableError:
+            continue  # it has no density
         value = distribution.log_prob(latents)
         up = distribution.log_prob(tuple(torch.nextafter(group, group + 1) for group in latents))
         if _close(up, value) and not _close(score, value):
             return f"the {name} scores its own draw {score[0, 0]:.6g}, rescored {value[0, 0]:.6g}"
-    for name, value in again.items():
-        if name in again_nudged and not _close(again_nudged[name], value):
+    for name, score in scores.items():
+        value = again[name](drawn)
+        if name != "log_likelihood" and not _close(again[name](nudged), value):
             continue  # so narrow that the rounding of z decides: only the noise of a draw can score it
-        if not _close(getattr(draws, name), value):
-            return f"draw's {name} is {getattr(draws, name)[0, 0]:.6g}, rescored {value[0, 0]:.6g}"
+        if not _close(score, value):
+            return f"draw's {name} is {score[0, 0]:.6g}, rescored {value[0, 0]:.6g}"
     return ""
 
 
 def _companions(model: LatentVariableModel) -> str:
     x = _examples(model.space, 3)
-    with keyed(1, torch.arange(3)):
-        together = model.draw(x, 2).log_weight
+    what = "log weights" if _scored(model) else "latents"
+
+    def seen(i: int, j: int) -> Tensor:
+        with keyed(1, torch.arange(i, j)):
+            if what == "latents":
+                return _flat(model.posterior(x[i:j]).rsample(2))
+            return model.draw(x[i:j], 2).log_weight
+
+    together = seen(0, 3)
     for i in range(3):
-        with keyed(1, torch.arange(i, i + 1)):
-            alone = model.draw(x[i : i + 1], 2).log_weight
-        if not _close(alone, together[:, i : i + 1]):
-            return f"log weights {alone[:, 0].tolist()} alone, {together[:, i].tolist()} with others"
+        if not _close(alone := seen(i, i + 1), together[:, i : i + 1]):
+            return f"{what} {alone.flatten()[:2].tolist()} alone, {together[:, i].flatten()[:2].tolist()} with others"
     return ""
 
 
@@ -126,9 +150,15 @@ def _gradients(model: LatentVariableModel) -> str:
     if unknown := inference.keys() - dict(model.named_parameters()).keys():
         return f"inference_parameters names {sorted(unknown)[0]}, which is no parameter of the model"
     with torch.enable_grad():
-        latents = tuple(group.detach() for group in model.draw(x, 1).latents)
-        terms = model.likelihood(latents).log_prob(x).sum() + model.prior(2).log_prob(latents).sum()
-        posterior = model.posterior(x).log_prob(latents).sum()
+        latents = tuple(group.detach() for group in _drawn(model, x, 1)[0])
+        likelihood = model.likelihood(latents)
+        terms = likelihood.log_prob(x).sum() if likelihood.scored else likelihood.raw.sum()
+        terms = terms + model.prior(2).log_prob(latents).sum()
+        q = model.posterior(x)
+        try:
+            posterior = q.log_prob(latents).sum()
+        except UnavailableError:  # it has no density
+            posterior = _flat(q.rsample(1)).sum()
         wanted = list(inference.values())
         generative: tuple[Tensor | None, ...] = (None,) * len(wanted)
         if terms.requires_grad:
@@ -177,10 +207,15 @@ def _score_identity(distribution: LatentDistribution) -> str:
 def _sampling(model: LatentVariableModel) -> str:
     """Draws and densities of prior, posterior and likelihood agree."""
     with keyed(2, torch.arange(1)):
-        if fault := _score_identity(model.prior(1)):
-            return f"prior: {fault}"
-        if fault := _score_identity(model.posterior(_examples(model.space, 1))):
-            return f"posterior: {fault}"
+        for name, distribution in (
+            ("prior", model.prior(1)),
+            ("posterior", model.posterior(_examples(model.space, 1))),
+        ):
+            with suppress(UnavailableError):  # it has no density
+                if fault := _score_identity(distribution):
+                    return f"{name}: {fault}"
+        if not _scored(model):
+            return ""
         latents = tuple(group.expand(PIXELS, *group.shape[1:]) for group in model.prior(1).rsample(1))
         x = model.likelihood(latents).sample()[:, 0]  # (PIXELS, *shape)
         spare = uniform((PIXELS, 1), torch.empty(()))[:, 0]

@@ -55,12 +55,12 @@ def mass_fault(log_likelihood: Tensor, space: Space) -> str:
 def normalised(model: LatentVariableModel) -> Finding:
     """Whether p(x|z) is proper at draws of the prior, and of the posterior at dark, bright and random x.
 
-    A likelihood that says itself that it is not `proper` is not asked to be.
+    A likelihood that says itself that it is not `proper`, or that there is none, is not asked to be.
     """
     undecided = OK
     for latents, x in _latents(model):
         likelihood = model.likelihood(latents)
-        if not likelihood.proper:
+        if not (likelihood.proper and likelihood.scored):
             return OK
         if not bool(torch.isfinite(likelihood.raw).all()):
             return Finding("failed", "the decoder gives a number that is not finite")
@@ -88,7 +88,7 @@ def _latents(model: LatentVariableModel) -> Iterator[tuple[Latents, Tensor | Non
             u[0], u[1] = 0.0, 1.0
             x = (u * space.levels).long().clamp_(max=space.levels - 1).to(torch.uint8)
         x = x.to(device)
-        yield model.draw(x, 1).latents, x
+        yield model.posterior(x).rsample(1), x
 
 
 def _likelihood(model: LatentVariableModel, latents: Latents, likelihood: Likelihood) -> Finding:

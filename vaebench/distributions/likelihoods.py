@@ -14,6 +14,7 @@ from torch.types import _size
 from vaebench.distributions import noise
 from vaebench.distributions.likelihood import Likelihood as Likelihood
 from vaebench.distributions.likelihood import one_each
+from vaebench.distributions.picture import Picture
 from vaebench.functional import bernoulli, categorical, continuous_bernoulli, logistic
 
 _NONE = torch.Size()
@@ -329,5 +330,6 @@ _ALL = (
     DiscretisedLogisticMixture,
     Gaussian,
     FixedGaussian,
+    Picture,
 )
 LIKELIHOODS: dict[str, type[Likelihood]] = {kind.family: kind for kind in _ALL}

@@ -3,7 +3,7 @@
 from vaebench.core.data import Dataset
 from vaebench.core.errors import UserError, foreign
 from vaebench.core.model import LatentVariableModel
-from vaebench.models.adapters.module import Module
+from vaebench.models.adapters._network import Module
 
 TRAIN = "train"
 

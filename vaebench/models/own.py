@@ -8,8 +8,8 @@ from torch import nn
 from vaebench.core.data import Space
 from vaebench.core.errors import UserError, foreign
 from vaebench.core.tables import build
+from vaebench.models.adapters._network import Module
 from vaebench.models.adapters._wiring import Wiring
-from vaebench.models.adapters.module import Module
 
 
 @final

@@ -236,6 +236,40 @@ def test_a_scale_that_cannot_be_fitted() -> None:
         face.evaluate(dataclasses.replace(made, network=sick), dataset, "likelihood")
 
 
+class Single(Plain):
+    """As diffusers' AutoencoderTiny: one z."""
+
+    def encode(self, x: Tensor) -> Any:
+        return SimpleNamespace(latents=self.inner(x)[:, :3])
+
+    def decode(self, z: Tensor) -> Any:
+        return SimpleNamespace(sample=self.outer(z).tanh())
+
+
+@pytest.mark.parametrize("network", [Tanh(), Single()], ids=["posterior", "one z"])
+def test_without_a_likelihood_what_needs_none_is_measured(network: nn.Module) -> None:
+    made = from_module(network, "none", output="centred")
+    model = made.bind(GREY)
+    assert [check for check in checks.check_model(model) if not check.passed] == []
+    z = torch.randn(2, 4, 3)
+    with torch.no_grad():
+        picture = network.decode(z.flatten(0, 1))  # type: ignore[operator]
+        picture = getattr(picture, "sample", picture).view(2, 4, 1, 8, 8)
+        torch.testing.assert_close(model.likelihood((z,)).mean, (picture + 1) * 8)
+    none = ["likelihood", "code-length", "certified", "regret", "tracin"]
+    some = ["probe", "reconstruction", "fd-domain", "consistency", "gallery", "information", "latent-gap"]
+    results = face.evaluate(made, "digits", none + some, "quick")
+    status = {row.metric: (row.status, str(row.reason)) for row in results.rows}
+    assert {metric for metric, (word, _) in status.items() if word == "failed"} == set()
+    measured = set(some if isinstance(network, Tanh) else some[:5])
+    assert {metric for metric, (word, _) in status.items() if word == "ok"} == measured
+    assert "the model has no likelihood p(x|z): its decoder gives a picture" in status["likelihood"][1]
+    for metric in none[1:4]:
+        assert re.search("has no likelihood|single z for each x, with no density", status[metric][1]), status[metric]
+    if isinstance(network, Single):
+        assert "single z for each x, with no density" in status["information"][1]
+
+
 class Three(Plain):
     def encode(self, x: Tensor) -> Any:
         return (*super().encode(x), x)

@@ -13,7 +13,7 @@ _WITH_SCALE = ("discretised-logistic", "gaussian")
 _WITH_LOGITS = ("bernoulli", "continuous-bernoulli", "categorical")
 BY_LOGITS = ("bernoulli", "continuous-bernoulli")
 """Likelihoods that read logits of numbers in [0, 1], which a network can give as well."""
-_RETURNS = "return (mean, log-variance), a torch Normal, or an object with latent_dist"
+_RETURNS = "return (mean, log-variance), a torch Normal, or an object with latent_dist or latents"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Wiring:
     others are given as they are. `output` is what it gives: logits, means in [0, 1] or [-1, 1], or "raw": all that the
     likelihood reads. `scale` is the standard deviation (gaussian) or scale (discretised-logistic) of a decoder that
     gives means alone, in the units of those: "fit" finds it on the training split. `latent` is the shape of one
-    example's latents, which is found where it is None.
+    example's latents, which is found where it is None. The likelihood "none" is of decoders that were trained to look
+    right: what they give is shown, and nothing that needs p(x|z) is measured.
     """
 
     likelihood: Literal[
@@ -36,6 +37,7 @@ class Wiring:
         "discretised-logistic-mixture",
         "gaussian",
         "fixed-gaussian",
+        "none",
     ]
     encode: str = "encode"
     decode: str = "decode"
@@ -53,7 +55,7 @@ class Wiring:
             raise ValueError(f"scale = {self.scale} is of {' and '.join(_WITH_SCALE)} alone; leave it out")
         if self.output == "logits" and self.likelihood not in _WITH_LOGITS:
             raise ValueError(f"output = 'logits' is of {', '.join(_WITH_LOGITS)}, not of {self.likelihood!r}")
-        if self.output in ("unit", "centred") and self.likelihood not in (*BY_LOGITS, "discretised-logistic"):
+        if self.output in ("unit", "centred") and self.likelihood not in (*BY_LOGITS, "discretised-logistic", "none"):
             raise ValueError(f"output = {self.output!r} is not what {self.likelihood!r} reads; say 'raw'")
         if self.output in ("unit", "centred") and self.likelihood in _WITH_SCALE and self.scale is None:
             raise ValueError(f"output = {self.output!r} gives means alone; give their scale = NUMBER, or 'fit'")
@@ -79,13 +81,18 @@ def _inner(found: object) -> object:
 
 
 def moments(found: Any) -> Tensor:
-    """Mean and log-variance, (B, 2, *latent), of whatever an encoder gives. WiringError where it gives none."""
+    """Mean and log-variance, (B, 2, *latent), of whatever an encoder gives; or the one z, (B, 1, *latent).
+
+    WiringError where it gives neither.
+    """
     if (inner := getattr(found, "latent_dist", None)) is not None:
         mean, log_variance = inner.mean, inner.logvar
     elif isinstance(_inner(found), torch.distributions.Normal):
         mean, log_variance = found.mean, 2 * found.stddev.log()
     elif isinstance(found, tuple | list) and len(found) == 2 and all(isinstance(each, Tensor) for each in found):
         mean, log_variance = found
+    elif isinstance(latents := getattr(found, "latents", None), Tensor):
+        return latents.unsqueeze(1)
     else:
         raise WiringError(f"encode gives {_described(found)}; it should {_RETURNS}")
     if mean.shape != log_variance.shape:

@@ -1,0 +1,42 @@
+"""What a decoder shows that has no likelihood."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.types import _size
+
+from vaebench.distributions.errors import UnavailableError
+from vaebench.distributions.likelihood import Likelihood, one_each
+
+NO_LIKELIHOOD = "the model has no likelihood p(x|z): its decoder gives a picture, trained to look right"
+_NONE = torch.Size()
+
+
+@final
+class Picture(Likelihood):
+    """One x for each z, with no p(x|z): of decoders that were trained by perception, or by a discriminator.
+
+    `raw` is that picture, in the units of x. Anything that needs log p(x|z) is told that there is none.
+    """
+
+    family = "none"
+    scored = False
+
+    @staticmethod
+    def channels(shape: tuple[int, ...], levels: int | None) -> int:
+        return shape[0]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        raise UnavailableError(NO_LIKELIHOOD)
+
+    def log_masses(self) -> Tensor:
+        raise UnavailableError(NO_LIKELIHOOD)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.raw if self.levels is None else self.raw.clamp(0, self.levels - 1)
+
+    def sample(self, sample_shape: _size = _NONE) -> Tensor:
+        one_each(sample_shape)
+        return self.mean if self.levels is None else self.mean.round().to(torch.uint8)
