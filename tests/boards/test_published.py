@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from click.testing import Result
 
-from vaebench.boards import export, published, ranking
+import vaebench as package
+from vaebench.boards import export, published, ranking, tasks
 from vaebench.boards import store as board
 from vaebench.core import registry as plugins
-from vaebench.core.errors import DataError
+from vaebench.core.errors import DataError, UserError
 from vaebench.core.metric import Metric
 from vaebench.models import card
 
@@ -186,14 +187,27 @@ def test_a_board_shows_them_beside_measured_rows(
 def test_a_dataset_with_no_measured_row_has_a_board(vaebench: Callable[..., Result], tmp_path: Path) -> None:
     result = vaebench("board", "show", "celeba64", "--leaderboards", tmp_path)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "celeba64 · likelihood v1 · published, not ranked" in result.stdout
+    assert result.stdout.startswith("Nothing is measured on celeba64 here: these are others' results alone.\n")
+    assert tasks.APART in result.stdout
+    assert re.search(r"│ Image generation +│ FID +│ +1 │ vaebm +│ +5.31 │ \[5\]", result.stdout)
+    assert "[5] Xiao et al. 2021, VAEBM, listed by Papers with Code; not comparable: sample count" in result.stdout
     frame = pd.read_csv(io.StringIO(vaebench("board", "csv", "celeba64", "--leaderboards", tmp_path).stdout))
     assert str(frame["bpd"].dtype) == "float64"
     assert frame.loc[frame["model"] == "crvae-nvae", "bpd"].tolist() == [1.86]
 
 
 def test_the_error_of_an_unknown_board_names_published_ones(refused: Callable[..., str], tmp_path: Path) -> None:
-    refused(2, ("board", "show", "nothing", "--leaderboards", tmp_path), "no leaderboard of 'nothing'", "celeba64")
+    refused(
+        2, ("board", "show", "zzz", "--leaderboards", tmp_path), "unknown dataset 'zzz'; known: celeba-hq256, celeba64"
+    )
+    says = (f"the board of 'omniglot-2' in {tmp_path} is empty", "there are boards of: celeba-hq256, celeba64")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "names", lambda kind: ["omniglot-2"])
+        refused(2, ("board", "show", "omniglot-2", "--leaderboards", tmp_path), *says)
+    alone = "the board of 'svhn' in", "is others' results alone; there are boards of: none"
+    refused(2, ("export", "vae", "svhn", "--leaderboards", tmp_path), *alone)
+    with pytest.raises(UserError, match="is others' results alone"):
+        package.board("svhn", tmp_path)
 
 
 def test_the_shipped_csv_opens_in_a_spreadsheet(vaebench: Callable[..., Result], tmp_path: Path) -> None:

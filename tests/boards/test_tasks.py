@@ -2,10 +2,13 @@
 
 import csv
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from board_rows import PUBLISHED, row
+from click.testing import Result
 
 from vaebench.boards import headline, published, tasks
 from vaebench.boards import store as board
@@ -131,3 +134,87 @@ def test_tables_of_tasks_are_written_by_render_and_kept_up_to_date(tmp_path: Pat
     (folder / "notes.csv").write_text("mine")
     board.render(tmp_path, "digits")
     assert {path.name for path in folder.glob("*.csv")} == {"density-estimation.csv", "consistency.csv", "notes.csv"}
+
+
+# --- on the command line ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(tmp_path: Path, vaebench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`shown(*args)`: what `board show` prints of two boards, on one of which others have published."""
+    theirs = {**PUBLISHED, "n": None, "stderr": None, "low": None, "high": None, "reason": "not comparable: so"}
+    others = [said(model=name, value=value, **theirs) for name, value in (("x", 70.0), ("y", 60.0))]
+    monkeypatch.setattr(published, "_shipped", lambda: others)
+    board.write(tmp_path, [
+        said(model="a", value=90.0), said(model="b", value=80.0), said(model="c", value=80.1),
+        said(model="a", column="ess", value=3.0, unit="draws", better="none"),
+        said("consistency", "consistency_small", model="a", value=5.0),
+        said(model="a", dataset="mnist", value=100.0),
+    ])  # fmt: skip
+
+    def show(*args: object) -> str:
+        result = vaebench("board", "show", *args, "--leaderboards", tmp_path)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        return result.stdout
+
+    return show
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of each line of a table."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+
+
+def test_a_task_goes_across_datasets(shown: Callable[..., str]) -> None:
+    text = shown("--task", "density-estimation")
+    assert cells(text) == [
+        ["digits", "NLL", "1-2", "b", "80.00 ± 0.25"], ["", "", "1-2", "c", "80.10 ± 0.25"],
+        ["mnist", "NLL", "-", "a", "100.00 ± 0.25"],
+        ["digits", "NLL", "1", "y", "60 nats", "[1]"],
+    ]  # fmt: skip
+    assert "NLL: the importance-weighted bound on -log p(x); nats, lower is better" in text
+    assert text.index("published by others, ranked as reported") < text.index(tasks.APART)
+    assert "[1] Table 1; not comparable: so" in text
+    assert len(cells(shown("--task", "density-estimation", "--all"))) == 7
+
+
+def test_a_task_of_one_dataset_is_a_line_a_model_and_then_others_results(shown: Callable[..., str]) -> None:
+    text = shown("digits", "--task", "Density estimation")
+    assert cells(text) == [
+        ["1-2", "b", "80.00 ± 0.25 *"], ["1-2", "c", "80.10 ± 0.25 *"], ["3", "a", "90.00 ± 0.25"],
+        ["Density estimation", "NLL", "1", "y", "60 nats", "[1]"], ["", "", "2", "x", "70 nats", "[1]"],
+    ]  # fmt: skip
+    assert "Best on digits by NLL: b" in text
+
+
+def test_a_model_goes_across_datasets_and_tasks(shown: Callable[..., str]) -> None:
+    assert cells(shown("--model", "a")) == [
+        ["Density estimation", "digits", "NLL", "3", "90.00 ± 0.25"], ["", "mnist", "NLL", "-", "100.00 ± 0.25"],
+        ["Consistency", "digits", "consistency", "-", "5.00 ± 0.25"],
+    ]  # fmt: skip
+    assert cells(shown("mnist", "--model", "a")) == [["Density estimation", "mnist", "NLL", "-", "100.00 ± 0.25"]]
+    assert ["", "", "ess", "-", "3.00 ± 0.25"] in cells(shown("--model", "a", "--all"))
+    assert cells(shown("--model", "x")) == [["Density estimation", "digits", "NLL", "2", "70 nats", "[1]"]]
+    found = json.loads(shown("--model", "a", "--task", "consistency", "--json"))
+    assert [(each["task"], each["dataset"], each["metric"], each["value"]) for each in found] == [
+        ("consistency", "digits", "consistency_small", 5.0)
+    ]
+
+
+def test_without_a_dataset_there_is_a_line_for_each(shown: Callable[..., str]) -> None:
+    assert cells(shown()) == [
+        ["digits", "3", "b", "NLL", "80.00 ± 0.25 *"],
+        ["mnist", "1", "-", "NLL", "-"],
+    ]
+    assert [each["best"] for each in json.loads(shown("--json"))] == ["b", None]
+
+
+def test_bad_input_of_a_listing_is_one_line(refused: Callable[..., str]) -> None:
+    show = ("board", "show")
+    refused(2, (*show, "--task", "density"), "unknown task 'density'; did you mean 'density-estimation'?")
+    refused(2, (*show, "mnits", "--task", "consistency"), "unknown dataset 'mnits'; did you mean 'mnist'?")
+    refused(2, (*show, "--model", "dpvea"), "the shipped boards: unknown model 'dpvea'; did you mean 'dpvae'?")
+    says = "the board of 'mnist' has no result of disentanglement; there are results of: consistency, density-estim"
+    refused(2, (*show, "mnist", "--task", "disentanglement"), says)
+    for option in (("--by", "nll"), ("--metric", "fid"), ("--class", "samples=1"), ("--origin", "measured")):
+        refused(2, (*show, "--task", "consistency", *option), f"{option[0]} is of one board as a whole; give a DATASET")

@@ -48,7 +48,7 @@ MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "argument": (("ls",), ["Missing argument", "models", "see vaebench ls --help"]),
     "too many": (("ls", "models", "more"), ["more", "see vaebench ls --help"]),
     "kind": (("ls", "modles"), ["'modles'", "'models'"]),
-    "board of none": (("board", "show", "cifar11"), ["no leaderboard of 'cifar11'", "digits"]),
+    "board of none": (("board", "show", "cifar11"), ["unknown dataset 'cifar11'", "'cifar10'"]),
     "board path": (("board", "csv", "../x"), ["'../x'"]),
     "data": (("data", "get", "mnit"), ["unknown dataset 'mnit'", "did you mean 'mnist'?"]),
     "cache kind": (("cache", "clear", "jurnal"), ["'jurnal'", "'journal'"]),

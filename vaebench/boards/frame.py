@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vaebench.boards import headline, overlay
+from vaebench.boards import headline, overlay, published
 from vaebench.boards.rows import KINDS, Row
-from vaebench.core import registry as plugins
-from vaebench.core.errors import UserError, unknown
+from vaebench.core.errors import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,10 +58,7 @@ def board(
     rows = boards.read(dataset)
     found = [row for row in rows if row.origin == "measured" and row.status == "ok"]
     if not found:
-        if dataset not in plugins.names("datasets"):
-            raise unknown("dataset", dataset, {*plugins.names("datasets"), *boards.datasets()})
-        known = ", ".join(boards.datasets()) or "none"
-        raise UserError(f"the board of {dataset!r} in {boards} is empty; there are boards of: {known}")
+        raise boards.absent(dataset, published.datasets())
     if table == "rows":
         return of_rows(found)
     return of_headline(headline.of_rows(dataset, rows, boards.comparer()))

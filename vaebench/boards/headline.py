@@ -128,16 +128,24 @@ def _within(part: Mapping[str, Any], whole: Mapping[str, Any]) -> bool:
     return all(name in whole and whole[name] == value for name, value in part.items())
 
 
-def of_rows(dataset: str, rows: Iterable[Row], compare: Compare | None = None) -> Headline:
-    """The headline of one dataset's rows: of measured ones, of each model the lowest seed."""
+def of_rows(
+    dataset: str, rows: Iterable[Row], compare: Compare | None = None, of: tuple[str, Sequence[str]] | None = None
+) -> Headline:
+    """The headline of one dataset's rows: of measured ones, of each model the lowest seed.
+
+    `of` gives other measures than those of its kind, and what to call them: then without those that no model has.
+    """
     rows = [row for row in rows if row.origin == "measured"]
-    kind, (_, measures) = kind_of(rows), shipped()
+    kind = kind_of(rows)
+    label, keys = (kind.name, kind.measures) if of is None else of
     alone = [row for row in lowest_seeds(rows) if row.status == "ok"]
-    columns = tuple(column_of(key, measures[key], alone, compare) for key in kind.measures)
+    columns = tuple(column_of(key, shipped()[1][key], alone, compare) for key in keys)
+    columns = tuple(each for each in columns if of is None or each.cells)
     theirs = {entrant(row) for row in rows if YOURS not in row.marks}
     lines = [Line(each.model, name, tuple(column.cells.get(each) for column in columns), each not in theirs)
              for each, name in named_apart(entrant(row) for row in rows).items()]  # fmt: skip
-    return Headline(dataset, kind.name, columns, tuple(sorted(lines, key=_place)))
+    kept = [line for line in lines if of is None or any(line.cells)]
+    return Headline(dataset, label, columns, tuple(sorted(kept, key=_place)))
 
 
 def _place(line: Line) -> tuple[bool, bool, float]:

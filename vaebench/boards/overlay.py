@@ -1,5 +1,6 @@
 """Boards as they are read: those that vaebench ships, and one's own rows over them. Imports no torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from vaebench.boards import marks, paired, per_example, store
 from vaebench.boards.ranking import Compare
 from vaebench.boards.rows import Row
 from vaebench.core import files
+from vaebench.core import registry as plugins
+from vaebench.core.errors import UserError, unknown
 from vaebench.core.names import YOURS
 
 
@@ -25,11 +28,22 @@ class Boards:
     own: Path | None = None
 
     def __str__(self) -> str:
-        return f"{self.folder}" if self.own is None else f"{self.own} and {self.folder}"
+        folder = "the shipped boards" if self.folder == files.shipped_boards() else f"{self.folder}"
+        return folder if self.own is None else f"{self.own} and {folder}"
 
     def datasets(self) -> list[str]:
         """The datasets that have a board, sorted."""
         return sorted({*store.datasets(self.folder), *(() if self.own is None else store.datasets(self.own))})
+
+    def absent(self, dataset: str, others: Iterable[str] = ()) -> UserError:
+        """The error for a dataset without a row, with the nearest that has one; `others` have published ones alone."""
+        others = set(others)
+        known = {*self.datasets(), *(() if dataset in others else others)}
+        if dataset not in {*plugins.names("datasets"), *others}:
+            return UserError(f"{self}: {unknown('dataset', dataset, known)}")
+        there = ", ".join(sorted(known)) or "none"
+        only = "others' results alone" if dataset in others else "empty"
+        return UserError(f"the board of {dataset!r} in {self} is {only}; there are boards of: {there}")
 
     def read(self, dataset: str) -> list[Row]:
         """All rows of `dataset`, by model and then in file order; none where none were written. DataError names a

@@ -15,6 +15,7 @@ from vaebench.boards.rows import Row
 from vaebench.core import tables as tables_
 from vaebench.core.errors import DataError, UserError, foreign
 
+INCOMPARABLE = "not comparable: "
 FILE = Path(__file__).with_suffix(".toml")
 ENTERED = "2026-11-25T00:00:00+00:00"  # `created` of a row that no run created
 
@@ -92,7 +93,7 @@ def _rows(table: Table) -> list[Row]:
             marks=(),
             curve=None,
             status="ok",
-            reason=None if table.incomparable is None else f"not comparable: {table.incomparable}",
+            reason=None if table.incomparable is None else f"{INCOMPARABLE}{table.incomparable}",
             origin="published",
             source=table.source,
             verified="unverified",

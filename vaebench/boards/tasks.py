@@ -104,20 +104,23 @@ def find(text: str) -> Task:
     return known[slug]
 
 
-def of_rows(dataset: str, rows: Iterable[Row], compare: Compare | None = None) -> list[Table]:
-    """The tables of one dataset's rows, in order of tasks; none of a task without a result. Of each model the lowest
-    seed.
+def of_rows(
+    dataset: str, rows: Iterable[Row], compare: Compare | None = None, only: Task | None = None, leading: bool = False
+) -> list[Table]:
+    """The tables of one dataset's rows, in order of tasks; none of a task without a result.
+
+    Of each model the lowest seed. With `leading`, of the measured results those alone that lead.
     """
     rows = list(rows)
     alone = [row for row in lowest_seeds(row for row in rows if row.origin == "measured") if row.status == "ok"]
     names = named_apart(entrant(row) for row in rows if row.origin == "measured")
     found = []
-    for task in tasks():
+    for task in tasks() if only is None else (only,):
         own, others = (
             [row for row in side if task_of(row.metric) == task]
             for side in (alone, (row for row in rows if row.origin == "published"))
         )
-        measured = _measured(task, own, alone, names, compare)
+        measured = _measured(task, [] if leading else own, alone, names, compare)
         if measured or others:
             found.append(Table(dataset, task, tuple(measured), tuple(_published(task, others))))
     return found

@@ -20,6 +20,7 @@ from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError, unknown
 from vaebench.core.names import YOURS
+from vaebench.models import card as cards
 
 if TYPE_CHECKING:
     from vaebench.boards.overlay import Boards
@@ -45,8 +46,7 @@ def board_rows(leaderboards: Path | None, dataset: str, published: bool = False)
     boards = open_boards(leaderboards)
     rows = boards.read(dataset) + (others.rows(dataset) if published else [])
     if not rows:
-        known = ", ".join(sorted({*boards.datasets(), *(others.datasets() if published else ())})) or "none"
-        raise UserError(f"no leaderboard of {dataset!r} in {boards}; there are: {known}")
+        raise boards.absent(dataset, others.datasets())
     tell_boards(leaderboards, boards)
     return boards, rows
 
@@ -88,18 +88,30 @@ def _choose(
     return boards, rows
 
 
+def _tasks() -> list[str]:
+    from vaebench.boards import tasks
+
+    return [each.slug for each in tasks.tasks()]
+
+
 @board.command()
-@dataset_argument
+@click.argument("dataset", required=False, shell_complete=complete(lambda: plugins.names("datasets")))
+@click.option("--task", shell_complete=complete(_tasks),
+              help="Results of one task, as density-estimation: on DATASET, or on all of them.")  # fmt: skip
+@click.option("--model", shell_complete=complete(lambda: sorted({name for _, name in cards.ids()})),
+              help="Results of one model: on DATASET, or on all of them.")  # fmt: skip
 @filter_options
 @click.option("--by", help="Order by this column, best first.")
 @click.option("--all", "everything", is_flag=True, help="Every metric and protocol, not the headline.")
 @options(boards_option, as_json_option)
 def show(
-    dataset: str, metrics: tuple[str, ...], protocol: tuple[str, ...], origin: str | None, verified: str | None,
-    by: str | None, everything: bool, leaderboards: Path | None, as_json: bool,
+    dataset: str | None, task: str | None, model: str | None, metrics: tuple[str, ...], protocol: tuple[str, ...],
+    origin: str | None, verified: str | None, by: str | None, everything: bool, leaderboards: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
-    """Print a board: its headline, a line a model, and what a person would say of it.
+    """Print a board: its headline, a line a model, and what a person would say of it. Without DATASET, all of them.
 
+    With --task or --model: results by task, dataset and metric, each with its rank, those of others set apart.
     With any filter, --by or --all: every metric and protocol, with what others have published, which stands apart,
     with its source and, where it cannot be compared, the reason. As JSON every row.
 
@@ -109,8 +121,15 @@ def show(
     loose` marks a bound that has not converged, whose rank has slack for that.
     """
     from vaebench.boards import export, headline, ranking
+    from vaebench.cli import results
     from vaebench.cli import tables as terminal
 
+    filters = {"metric": metrics, "class": protocol, "origin": origin, "verified": verified, "by": by}
+    if dataset is None or task is not None or model is not None:
+        if odd := [name for name, given in filters.items() if given]:
+            raise UserError(f"--{odd[0]} is of one board as a whole; give a DATASET, and leave out --task and --model")
+        results.across(leaderboards, dataset, task, model, everything, as_json)
+        return
     boards, rows = _choose(dataset, leaderboards, metrics, protocol, {"origin": origin, "verified": verified})
     if by is not None and by not in (columns := {row.column for row in rows}):
         raise UserError(f"the board of {dataset!r}: {unknown('column', by, columns)}")
@@ -118,14 +137,19 @@ def show(
         terminal.print_json(export.to_json(rows))
         return
     compare = boards.comparer()
-    chosen = everything or by or metrics or protocol or origin or verified
-    if not chosen and any(row.origin == "measured" for row in rows):
+    chosen = everything or any(filters.values())
+    if not chosen and not any(row.origin == "measured" for row in rows):
+        results.show_others(boards, dataset)
+        return
+    if not chosen:
         table = headline.of_rows(dataset, rows, compare)
         terminal.print_headline(table)
         seen = {cell.row.model for line in table.lines for cell in line.cells if cell and YOURS in cell.row.marks}
         if apart := sorted({row.model for row in rows if YOURS in row.marks} - seen):
             told = f"your rows of {', '.join(apart)} are of other protocols than these columns: --all shows them"
             click.echo(told, err=True)
+        if others := sum(row.origin == "published" for row in rows):
+            click.echo(f"{others} results that others have published stand apart: --task TASK, or --origin published")
         return
     for group in sorted(ranking.table(rows, by=by, compare=compare), key=lambda group: (group.metric, group.origin)):
         terminal.print_group(group)

@@ -3,7 +3,7 @@
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import click
@@ -36,6 +36,11 @@ class _Console(Console):
 
 def _stdout() -> Console:
     return _Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+
+
+def encoding() -> str:
+    """Of stdout."""
+    return _stdout().encoding
 
 
 def stderr() -> Console:
@@ -71,7 +76,8 @@ def print_table(
     for columns in parts:
         table = Table()
         for column in columns:
-            table.add_column(Text(names[column]), justify="right" if headings[column].startswith(">") else "left")
+            table.add_column(Text(names[column]), justify="right" if headings[column].startswith(">") else "left",
+                             overflow="fold")  # fmt: skip
         for line in lines:
             table.add_row(*(Text(line[column]) for column in columns))
         console.print(table)
@@ -144,27 +150,32 @@ def print_headline(table: Headline) -> None:
         rank = "" if first is None or first.rank is None else str(first.rank)
         name = f"{line.name} ({YOURS})" if line.yours else line.name
         aside = {YOURS} if line.yours else set[str]()
-        lines.append([rank, name, *(_told(line.cells[i], letters, aside) for i in shown)])
+        lines.append([rank, name, *(told(line.cells[i], letters, aside) for i in shown)])
     sides = {"lower": " (lower)", "higher": " (higher)"}
     heads = [f">{column.measure.name}{sides.get(column.better, '')}" for column in columns]
     print_table([">rank", "model", *heads], lines, f"{table.dataset}: {table.kind}", leading=2)
-    marks = "* may be the best" + "".join(f", {letter} {mark}" for mark, letter in sorted(letters.items()))
-    for text in (headline.sentence(table), marks, *map(headline.legend, columns)):
-        click.echo(plain(text, _stdout().encoding))
+    for text in (headline.sentence(table), marks(letters), *map(headline.legend, columns)):
+        click.echo(plain(text, encoding()))
 
 
-def _told(each: Cell | None, letters: dict[str, str], aside: Set[str]) -> str:
+def marks(letters: Mapping[str, str], star: bool = True) -> str:
+    """What the signs behind values stand for: "* may be the best, b bound loose"."""
+    told = ["* may be the best"] if star else []
+    return ", ".join([*told, *(f"{letter} {mark}" for mark, letter in sorted(letters.items()))])
+
+
+def told(each: Cell | None, letters: dict[str, str], aside: Set[str] = frozenset()) -> str:
     """A cell with a star where its rank may be the first, and the first letter of each mark but those `aside`.
 
     The letters that it has go to `letters`.
     """
     if each is None or each.row.value is None:
         return "-"
-    told = [*each.row.marks, *(["refuted"] if each.row.verified == "refuted" else [])]
-    told = [mark for mark in told if mark not in aside]
-    letters.update({mark: mark[0] for mark in told})
+    words = [*each.row.marks, *(["refuted"] if each.row.verified == "refuted" else [])]
+    words = [mark for mark in words if mark not in aside]
+    letters.update({mark: mark[0] for mark in words})
     star = "*" if each.rank is not None and each.rank.first == 1 else ""
-    return " ".join([number(each.row.value, each.row.stderr), *sorted({*star, *(mark[0] for mark in told)})])
+    return " ".join([number(each.row.value, each.row.stderr), *sorted({*star, *(mark[0] for mark in words)})])
 
 
 def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:
