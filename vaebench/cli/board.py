@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vaebench.cli.claims import claims
 from vaebench.cli.common import (
     as_json_option,
     boards_option,
@@ -283,3 +284,6 @@ def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
         terminal.print_json({"index": str(out / "index.html"), "pages": pages})
     else:
         click.echo(f"{out / 'index.html'} ({pages} pages)")
+
+
+board.add_command(claims)

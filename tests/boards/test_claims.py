@@ -1,0 +1,181 @@
+"""What papers claim: judged by intervals, over trainings where there are several, and told as the papers' tables."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from board_rows import row
+from click.testing import Result
+from scipy import stats
+
+from vaebench.boards import claims, claims_text, headline, per_example, published
+from vaebench.boards import store as board
+from vaebench.boards.claims import Claim, Claims
+from vaebench.boards.overlay import Boards
+from vaebench.core import registry as plugins
+from vaebench.core.errors import DataError, UserError
+
+CLAIM = Claim("a-paper", "NLL is lower", "A paper", "likelihood", "nll", "lower", ("digits",), "twins")
+SAID = '{"levels": 2, "mass": "proper", "samples": 1000}'
+
+
+def nll(model: str, value: float, **more: object):  # type: ignore[no-untyped-def]
+    return row(**{"model": model, "value": value, "weights_sha256": model, "comparability": SAID, **more})
+
+
+def judged(tmp_path: Path, rows: list[board.Row], claim: Claim = CLAIM, **pairs: str) -> list[claims.Finding]:
+    board.write(tmp_path, rows)
+    return list(claims.judge(Claims((claim,), {"twins": pairs or {"a": "b"}}, ()), Boards(tmp_path)))
+
+
+def test_a_claim_is_judged_by_its_interval() -> None:
+    higher, loose = dataclasses.replace(CLAIM, better="higher"), dataclasses.replace(CLAIM, loose=True)
+    told = {
+        (-2.0, -1.0): "borne out",
+        (-1.0, 1.0): "not separable",
+        (0.0, 1.0): "not separable",
+        (1.0, 2.0): "not borne out",
+    }
+    assert {ends: claims.verdict(CLAIM, *ends) for ends in told} == told
+    assert claims.verdict(higher, 1.0, 2.0) == "borne out"
+    assert claims.verdict(higher, -2.0, -1.0) == "not borne out"
+    assert claims.verdict(loose, -1.0, 1.0) == "borne out: not separable"
+    assert claims.verdict(loose, 1.0, 2.0) == "not borne out"
+
+
+def test_without_values_of_each_example_both_errors_count(tmp_path: Path) -> None:
+    (found,) = judged(tmp_path, [nll("a", 80.0, stderr=0.3), nll("b", 81.0, stderr=0.4)])
+    assert (found.how, found.difference) == ("apart", pytest.approx(-1.0))
+    assert found.high - found.difference == pytest.approx(stats.norm.ppf(0.975) * 0.5)
+    assert found.verdict == "borne out"
+
+
+def test_with_values_of_each_example_the_pair_decides(tmp_path: Path) -> None:
+    values = {"a": np.linspace(70, 90, 360, dtype=np.float32)}
+    values["b"] = values["a"] + np.float32(0.25)
+    rows = [nll(model, float(each.astype(float).mean()), stderr=0.5) for model, each in values.items()]
+    for each in rows:
+        about = {field: getattr(each, field) for field in per_example.ABOUT}
+        path = per_example.path(tmp_path, each)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(per_example.encode({"nll": values[each.model]}, about))
+    (found,) = judged(tmp_path, rows)
+    assert (found.how, found.verdict) == ("paired", "borne out")
+    assert found.high - found.low < 0.01
+
+
+def test_over_several_trainings_student_s_interval_decides(tmp_path: Path) -> None:
+    first, second = [80.0, 81.0, 83.0], [82.0, 82.5, 85.0]
+    names = ("", "-seed-1", "-seed-2")
+    rows = [nll(f"{model}{end}", value, stderr=0.01) for model, values in (("a", first), ("b", second))
+            for end, value in zip(names, values, strict=True)]  # fmt: skip
+    found = judged(tmp_path, [*rows, nll("c", 1.0), nll("d", 2.0), nll("a-seed-7", 0.0)], a="b", c="d")
+    assert [each.first.name for each in found] == ["a", "a-seed-1", "a-seed-2", "a, 3 trainings", "c"]
+    assert [each.verdict for each in found[:4]] == ["borne out"] * 3 + ["not separable"]
+    exact = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    assert (found[3].low, found[3].high) == (pytest.approx(exact.low), pytest.approx(exact.high))
+    assert [each.first.name for each in claims.decisive(found)] == ["a, 3 trainings", "c"]
+
+
+def test_of_absolute_values_and_of_facets_against_one_another(tmp_path: Path) -> None:
+    gap = dataclasses.replace(CLAIM, absolute=True)
+    (found,) = judged(tmp_path / "gap", [nll("a", -1.0), nll("b", -3.0)], gap)
+    assert (found.difference, found.verdict) == (pytest.approx(-2.0), "borne out")
+
+    def auroc(score: str, where: str, value: float) -> board.Row:
+        facet = json.dumps({"score": score, "set": where})
+        return nll("a", value, metric="regret", column="auroc", facet=facet, better="higher", stderr=0.01)
+
+    against = dataclasses.replace(
+        CLAIM, metric="regret", column="auroc", better="higher", facet={"score": "x"}, against={"facet": {"score": "y"}}
+    )
+    rows = [auroc("x", "noise", 0.9), auroc("y", "noise", 0.8), auroc("x", "flat", 0.5), auroc("y", "flat", 0.7)]
+    found_ = judged(tmp_path / "against", [*rows, auroc("x", "alone", 0.5)], against, a="a")
+    assert [(each.first.name, each.second.name, each.verdict) for each in found_] == [
+        ("auroc (score x, set flat)", "auroc (score y, set flat)", "not borne out"),
+        ("auroc (score x, set noise)", "auroc (score y, set noise)", "borne out"),
+    ]
+
+
+def test_a_pair_that_cannot_be_compared_is_left_out(tmp_path: Path) -> None:
+    assert (
+        judged(tmp_path, [nll("a", 80.0), nll("b", 81.0, comparability='{"samples": 5}'), nll("c", 1.0)], a="b", c="e")
+        == []
+    )
+
+
+def test_every_claim_and_table_is_of_columns_and_measures_that_there_are() -> None:
+    found = claims.read()
+    for claim in found.claims:
+        columns = {each.name for each in plugins.load("metrics", claim.metric)["standard"].columns}  # type: ignore[index]
+        assert {claim.column, claim.against.get("column", claim.column)} <= columns
+        assert set(claim.datasets) <= {*plugins.names("datasets")}
+    for table in found.tables:
+        assert {key for keys in table.columns.values() for key in keys} <= set(headline.shipped()[1])
+        assert table.published is None or any(each.source == table.published for each in published.read())
+
+
+def test_a_paper_s_table_has_its_rows_and_columns_and_means_over_trainings(tmp_path: Path) -> None:
+    (table,) = claims.of_paper(claims.read(), "dpvae").tables
+    assert list(table.columns) == ["FID", "FID(LP)", "sKL", "NLL"]
+    board.write(tmp_path, [
+        *(nll(f"vae{end}", value, dataset="mnist", marks=("bound loose",))
+          for end, value in (("", 100.0), ("-seed-1", 102.0))),
+        nll("dpvae", 95.0, dataset="mnist"),
+        nll("dpvae", 200.0, dataset="mnist", metric="fd-domain", column="fd_domain", comparability='{"samples": 5000}'),
+    ])  # fmt: skip
+    first, *others = claims_text.filled(table, Boards(tmp_path))
+    assert first.headings == ("FID: FD-domain", "FID(LP)", "sKL", "NLL")
+    assert first.lines == (
+        ("vae", "", "", "", "101.0 ± 1.0 (2 trainings, bound loose)"),
+        ("dpvae", "200.00 ± 0.25", "", "", "95.00 ± 0.25"),
+    )
+    assert first.reported[0] == ("vae", "137.4", "165", "1.26", "3.56")
+    assert len(first.reported) == 12
+    assert [(each.dataset, each.lines) for each in others] == [("svhn", ()), ("celeba64", ())]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[pairs]\n[[claim]]\npaper = 'x'\n[[table]]",
+        "claim = []\ntable = []\nother = 1\n[pairs]",
+        "table = []\n[pairs]\n[[claim]]\npaper = 'x'\ntext = ''\nsource = ''\nmetric = 'fid'\ncolumn = 'fid'\n"
+        "better = 'lower'\ndatasets = []\npairs = 'none'",
+        "table = []\n[pairs.x]\n[[claim]]\npaper = 'x'\ntext = ''\nsource = ''\nmetric = 'fid'\ncolumn = 'fid'\n"
+        "better = 'lower'\ndatasets = []\npairs = 'x'\nagainst = { colum = 'y' }",
+    ],
+)
+def test_a_file_of_claims_that_is_wrong_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises((DataError, UserError)) as error:
+        claims.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_verb_counts_shows_and_writes(
+    vaebench: Callable[..., Result], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    board.write(tmp_path, [nll("iwae", 80.0), nll("vae", 85.0)])
+    where = ("board", "claims", "--leaderboards", tmp_path)
+    assert "│ iwae              │ IWAE's NLL is not above the VAE's" in vaebench(*where).stdout
+    shown = vaebench(*where, "--paper", "iwae").stdout
+    assert "80.00 ± 0.25 │ vae     │ 85.00 ± 0.25 │ -5.00 [-5.69, -4.31] │ borne out" in shown
+    record = json.loads(vaebench(*where, "--paper", "iwae", "--json").stdout)
+    assert [(each["verdict"], each["how"], each["first"]["n"]) for each in record["claims"]] == [
+        ("borne out", "apart", 360)
+    ]
+    assert "no board has rows that can be compared" in vaebench(*where, "--paper", "hvae").stdout
+    page = tmp_path / "CLAIMS.md"
+    assert vaebench(*where, "--out", page).stderr == f"written to {page}\n"
+    assert (
+        "| digits | 360 | iwae | 80.00 ± 0.25 | vae | 85.00 ± 0.25 | -5.00 [-5.69, -4.31] | borne out |"
+        in page.read_text()
+    )
+    refused(2, (*where, "--paper", "dpave"), "unknown paper 'dpave'; did you mean 'dpvae'?")
+    refused(2, (*where, "--out", tmp_path), f"cannot write {tmp_path}")
