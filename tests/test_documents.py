@@ -19,7 +19,7 @@ from vaebench.boards.paired import comparer
 from vaebench.cli.main import main
 from vaebench.core import checks
 from vaebench.core import registry as plugins
-from vaebench.core.data import Dataset
+from vaebench.core.data import Dataset, Space
 from vaebench.core.errors import DataError
 from vaebench.models import card
 from vaebench.models.oracles import oracles
@@ -28,20 +28,25 @@ from vaebench.training import loop as training
 ROOT = Path(__file__).parent.parent
 README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 IMPORTS = """
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaebench.core.arithmetic import through
 from vaebench.core.data import Batch, Dataset, Source, Space, Split
 from vaebench.functional import random
 from vaebench.functional.statistics import mean_stderr
 from vaebench.core.metric import Column, Measurement, Metric, Run
-from vaebench.core.model import LatentVariableModel
+from vaebench.core.model import FactoredModel, LatentVariableModel, Latents, channels
+from vaebench.core.tables import COUNT, within
+from vaebench.distributions.gaussian import DiagonalGaussian
+from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.core.objective import Loss, Objective
 from vaebench.models.formats import Imported, Importer, check, read_state_dict
 """
@@ -111,6 +116,22 @@ def test_the_model_example_is_a_card(tmp_path: Path) -> None:
     found = card.read(path)
     assert (found.dataset, found.name) == ("digits", "vae-wide")
     assert tomllib.loads(block[1])["training"]["epochs"] == found.training.epochs  # type: ignore[union-attr]
+
+
+def test_the_family_example_keeps_its_promises_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("Add a family", tmp_path)
+    build, options = module.plugin
+    for likelihood, space in (("categorical", digits().space), ("gaussian", Space((5,), None, "density"))):
+        torch.manual_seed(0)
+        model = build(space, options(latent=4, likelihood=likelihood)).eval()
+        assert [check for check in checks.check_model(model) if not check.passed] == []
+    load = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda kind, name: module.plugin if name == "affine" else load(kind, name))
+    table = {"latent": 4, "likelihood": "categorical"}
+    made = card.Card("tiny", "digits", "", "affine", table, training=card.Recipe(epochs=2, validation=100))
+    trained = training.train(made, digits(), tmp_path, device=torch.device("cpu"), report=lambda *_: None)
+    assert trained.trained is not None
+    assert trained.trained.best_epoch == 2
 
 
 def test_the_dataset_example_keeps_its_promises(tmp_path: Path) -> None:

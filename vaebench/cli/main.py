@@ -18,6 +18,7 @@ from vaebench.cli.data import data
 from vaebench.cli.export import export
 from vaebench.cli.import_ import import_
 from vaebench.cli.ls import ls
+from vaebench.cli.new import new
 from vaebench.cli.run import run
 from vaebench.cli.submit import submit
 from vaebench.cli.train import train
@@ -93,6 +94,6 @@ for command in (run, check, verify, reproduce, submit, ls, compress, decompress)
     zoo_option(command)
 for command in (
     run, train, ls, board, verify, reproduce, export, data, cache, import_, selftest, check, submit, compress,
-    decompress,
+    decompress, new,
 ):  # fmt: skip
     main.add_command(command)
