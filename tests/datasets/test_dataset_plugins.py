@@ -55,7 +55,7 @@ def test_every_dataset_of_the_protocol_has_a_file() -> None:
         "two_dots",
         "two_moons",
     }
-    rendered.add("mnist_small")
+    rendered |= {"mnist_small", "cifar10_64"}
     clouds = {"shapes", "furniture", "modelnet40", "shapenet_points"}
     assert set(NAMES) - set(TWINS) == {*expected.split(), *rendered, *clouds, *OWN}
 
@@ -88,7 +88,7 @@ def test_absent_files_are_one_clear_error(module: str, tmp_path: Path) -> None:
     assert "\n" not in message
     assert str(tmp_path) in message
     if module not in {"notmnist", *OWN}:
-        name = SOURCES[module].name.removesuffix("-dequantised").removesuffix("-centred")
+        name = SOURCES[module].name.removesuffix("-dequantised").removesuffix("-centred").removesuffix("-64")
         assert message == f"{name} is not under {tmp_path}; run: vaebench data get {name} --data {tmp_path}"
     assert not list(tmp_path.iterdir())
 
@@ -219,6 +219,7 @@ FACTS = {  # split: size, mean in [0, 1], first labels; from the sets' own pages
         "test": (10_000, 0.28637, [9, 2, 1, 1, 6]),
     },
     "cifar10": {"train": (50_000, 0.47336, [6, 9, 9, 4, 1]), "test": (10_000, 0.47659, [3, 8, 8, 0, 6])},
+    "cifar10_64": {"train": (50_000, 0.47428, [6, 9, 9, 4, 1]), "test": (10_000, 0.47750, [3, 8, 8, 0, 6])},
     "omniglot": {"train": (19_280, 0.07794, [708] * 5), "test": (13_180, 0.08428, [964] * 5)},
     "notmnist": {"test": (10_000, 0.42662, [3, 5, 9, 2, 7])},
     "mnist_emnist": {"train": (61_000, 0.13133, [5, 0, 4, 1, 9]), "test": (10_000, 0.13251, [7, 2, 1, 0, 4])},

@@ -87,6 +87,8 @@ def fitting(model: LatentVariableModel, path: Path, *, mend: bool = False) -> di
             raise DataError(f"weights {path} do not fit the card: {change.cause}; rename them")
         change.tell(path)
         found = change(found)
+    if (cause := prefixes.stranger(found, wanted)) is not None:
+        raise DataError(f"weights {path} do not fit the card: {cause}")
     faults = []
     if missing := sorted(wanted.keys() - found.keys()):
         faults.append(f"missing {_some(missing)}")

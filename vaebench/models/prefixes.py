@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeVar
 Value = TypeVar("Value")
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 """Of DataParallel, of torch.compile, and of modules that hold a model, as Lightning's."""
+SHARED = 10
+"""Of so many names at least one is shared, or they are those of another model."""
 _log = logging.getLogger("vaebench")
 
 
@@ -49,6 +51,16 @@ def renaming(found: Collection[str], wanted: Collection[str]) -> Renaming | None
         if (count := sum(add + name.removeprefix(strip) in targets for name in found)) > most:
             best, most = Renaming(strip, add), count
     return best
+
+
+def stranger(found: Collection[str], wanted: Collection[str]) -> str | None:
+    """That `found` are the names of another model than `wanted`, in words, where nearly none is shared; or None."""
+    shared = len(set(found) & set(wanted))
+    if not found or not wanted or shared * SHARED > min(len(found), len(wanted)):
+        return None
+    have, want = (sorted(set(one) - set(other))[0] for one, other in ((found, wanted), (wanted, found)))
+    told = f"{shared or 'none'} of its {len(found)} names {'is' if shared < 2 else 'are'} of this model's {len(wanted)}"
+    return f"it has the weights of another model: {told} (it has {have!r}, and not {want!r})"
 
 
 def wrapper(names: Iterable[str]) -> str:

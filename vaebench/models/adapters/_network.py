@@ -18,7 +18,7 @@ from vaebench.distributions.noise import keyed
 from vaebench.distributions.picture import Picture
 from vaebench.distributions.point import Point
 from vaebench.functional.random import derive
-from vaebench.models.adapters._wiring import BY_LOGITS, Wiring, WiringError, decoded, moments
+from vaebench.models.adapters._wiring import BY_LOGITS, Wiring, WiringError, decoded, moments, with_scale
 
 FITTED = 1000
 """Images that a scale is fitted on, spread evenly over the training split."""
@@ -186,8 +186,7 @@ class Module(FactoredModel):
             return raw
         if self.scale is None:
             raise WiringError("scale = 'fit' is found on trained weights and training data: nothing is known before")
-        mean, scale = (2 * raw - 1, 2 * self.scale) if self.wiring.output == "unit" else (raw, self.scale)
-        return torch.cat([mean, torch.full_like(mean, math.log(scale))], dim=1)
+        return with_scale(raw, self.scale, self.wiring.likelihood, self.wiring.output, self.space, 1)
 
     def _in_units(self, raw: Tensor) -> Tensor:
         """A picture in the units of x."""

@@ -7,9 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vaebench.core.data import Space
+
 Input = Literal["unit", "centred", "levels"]
 Output = Literal["logits", "unit", "centred", "raw"]
-_WITH_SCALE = ("discretised-logistic", "gaussian")
+WITH_SCALE = ("discretised-logistic", "gaussian")
 _WITH_LOGITS = ("bernoulli", "continuous-bernoulli", "categorical")
 BY_LOGITS = ("bernoulli", "continuous-bernoulli")
 """Likelihoods that read logits of numbers in [0, 1], which a network can give as well."""
@@ -51,13 +53,13 @@ class Wiring:
             raise ValueError(f"scale = 'fit' is of discretised-logistic alone, not of {self.likelihood!r}")
         if isinstance(self.scale, float | int) and not 0 < self.scale < math.inf:
             raise ValueError(f"scale = {self.scale} should be positive")
-        if self.scale is not None and self.likelihood not in _WITH_SCALE:
-            raise ValueError(f"scale = {self.scale} is of {' and '.join(_WITH_SCALE)} alone; leave it out")
+        if self.scale is not None and self.likelihood not in WITH_SCALE:
+            raise ValueError(f"scale = {self.scale} is of {' and '.join(WITH_SCALE)} alone; leave it out")
         if self.output == "logits" and self.likelihood not in _WITH_LOGITS:
             raise ValueError(f"output = 'logits' is of {', '.join(_WITH_LOGITS)}, not of {self.likelihood!r}")
         if self.output in ("unit", "centred") and self.likelihood not in (*BY_LOGITS, "discretised-logistic", "none"):
             raise ValueError(f"output = {self.output!r} is not what {self.likelihood!r} reads; say 'raw'")
-        if self.output in ("unit", "centred") and self.likelihood in _WITH_SCALE and self.scale is None:
+        if self.output in ("unit", "centred") and self.likelihood in WITH_SCALE and self.scale is None:
             raise ValueError(f"output = {self.output!r} gives means alone; give their scale = NUMBER, or 'fit'")
 
     @property
@@ -68,6 +70,17 @@ class Wiring:
 
 class WiringError(ValueError):
     """A network does not do what its wiring says."""
+
+
+def with_scale(mean: Tensor, scale: float, likelihood: str, output: Output, space: Space, dim: int) -> Tensor:
+    """What a `likelihood` of means and log-scales reads, of means alone: both in the units that it has, side by side.
+
+    `mean` and `scale` are as `Wiring` says; a discretised logistic's are on [-1, 1], a Gaussian's in the units of x.
+    """
+    if output == "unit":
+        low, high = (-1.0, 1.0) if likelihood == "discretised-logistic" else space.interval or (0.0, 1.0)
+        mean, scale = low + (high - low) * mean, (high - low) * scale
+    return torch.cat([mean, torch.full_like(mean, math.log(scale))], dim)
 
 
 def _described(found: object) -> str:

@@ -1,5 +1,6 @@
 """One Gaussian latent vector: MLP or convolutional nets, a standard normal or decoupled prior, any likelihood."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -8,6 +9,7 @@ from vaebench.core.data import Space
 from vaebench.core.model import Latents, channels
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.models.adapters._vector import Prior, VectorModel
+from vaebench.models.adapters._wiring import WITH_SCALE, with_scale
 from vaebench.models.networks.flat import NETWORKS, Activation, Network, start_log_variance
 
 
@@ -17,6 +19,8 @@ class Options:
 
     `init_log_variance` is where the encoder's bias of q's log-variance starts (None: as any other bias).
     `hidden` lists an MLP's widths from the data inwards, or a convolutional net's channels and then its dense width.
+    With `output` "unit" the decoder ends in a sigmoid and gives means alone, in [0, 1]; `scale` is then the standard
+    deviation (gaussian) or scale (discretised-logistic) in those units, which is not learnt.
     """
 
     latent: int
@@ -34,10 +38,20 @@ class Options:
     prior: Prior = "normal"
     activation: Activation = "relu"
     init_log_variance: float | None = None
+    output: Literal["raw", "unit"] = "raw"
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
+        if (self.output == "unit") != (self.scale is not None):
+            raise ValueError(
+                f"output = {self.output!r}, scale = {self.scale}: means in [0, 1] have a scale, others none"
+            )
+        if self.scale is not None and self.likelihood not in WITH_SCALE:
+            raise ValueError(f"scale = {self.scale} is of {' and '.join(WITH_SCALE)} alone; leave it out")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale = {self.scale} should be positive")
 
 
 @final
@@ -49,6 +63,7 @@ class Flat(VectorModel):
 
     def __init__(self, space: Space, options: Options) -> None:
         outputs = channels(LIKELIHOODS[options.likelihood], space)
+        outputs = outputs if options.scale is None else space.shape[0]
         build = NETWORKS[options.network]
         networks = build(space, outputs, options.latent, options.hidden, options.activation)
         super().__init__(space, *networks, options.latent, options.prior)
@@ -58,7 +73,10 @@ class Flat(VectorModel):
 
     def likelihood(self, latents: Latents) -> Likelihood:
         (z,) = latents
-        return LIKELIHOODS[self.options.likelihood](through(self.decoder, z), self.space.shape, self.space.levels)
+        raw, o = through(self.decoder, z), self.options
+        if o.scale is not None:
+            raw = with_scale(raw.sigmoid(), o.scale, o.likelihood, "unit", self.space, 2)
+        return LIKELIHOODS[o.likelihood](raw, self.space.shape, self.space.levels)
 
 
 plugin = (Flat, Options)

@@ -22,6 +22,7 @@ from vaebench.models.card import Card, Weights
 from vaebench.models.formats._reading import StateDict as StateDict
 from vaebench.models.formats._reading import check as check
 from vaebench.models.formats._reading import read_file as read_file
+from vaebench.models.formats._reading import read_json as read_json
 from vaebench.models.formats._reading import read_state_dict as read_state_dict
 from vaebench.models.formats._reading import tensors as tensors
 from vaebench.models.loading import build_model, code_file
@@ -50,12 +51,14 @@ class Importer:
 
     `read(*paths)`, or `read(*paths, options)` where there is a frozen dataclass `options`, gives what they hold:
     DataError where that is not all of a model, checked without running anything. A field of `options` is an option of
-    `vaebench import`, whose help is the field's `metadata["help"]`.
+    `vaebench import`, whose help is the field's `metadata["help"]`. Where `of_dataset`, the files do not say what data
+    they are of: `read` is then given `space=`, that of the dataset which the user names.
     """
 
     files: tuple[str, ...]
     read: Callable[..., Imported]
     options: type | None = None
+    of_dataset: bool = False
 
 
 def load(name: str) -> Importer:
@@ -77,11 +80,14 @@ def convert(
     family.
     """
     here = " and ".join(map(str, paths))
+    given: dict[str, Any] = {}
+    if importer.of_dataset:
+        if dataset is None:
+            raise UserError(f"{here}: the files do not say what data the model is of; name them with --dataset")
+        given["space"] = plugins.space_of(dataset)
+    chosen = () if importer.options is None else (importer.options() if options is None else options,)
     with foreign(lambda reason: DataError(f"{here} cannot be imported: {reason}")):
-        if importer.options is None:
-            found = importer.read(*paths)
-        else:
-            found = importer.read(*paths, importer.options() if options is None else options)
+        found = importer.read(*paths, *chosen, **given)
     wanted = _described(found.space)
     if (dataset := dataset or found.dataset) is None:
         raise UserError(f"{here}: no dataset here is the model's own; name one of {wanted} with --dataset")
@@ -89,8 +95,8 @@ def convert(
         raise UserError(
             f"{here}: the model is for {wanted}, but {dataset!r} has {_described(space)}; name another with --dataset"
         )
-    if (given := found.card) is not None:
-        card = dataclasses.replace(given, name=name or given.name, dataset=dataset, trained=None, notes=found.notes)
+    if (own := found.card) is not None:
+        card = dataclasses.replace(own, name=name or own.name, dataset=dataset, trained=None, notes=found.notes)
     else:
         card = Card(name or otherwise, dataset, found.summary, found.family, found.model, notes=found.notes)
     file = code_file(card)

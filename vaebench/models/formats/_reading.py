@@ -1,5 +1,6 @@
 """State dicts in files of other projects: opened without running anything, and held against what is wanted."""
 
+import json
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from vaebench.core import files
 from vaebench.core.errors import DataError, foreign
+from vaebench.core.tables import check_size
 from vaebench.models import prefixes
 
+MOST_JSON = 2**20
+"""Bytes of a file of options."""
 _SHOWN = 5
 _REFUSED = "UnpicklingError"
 """The class of torch's errors about what is in a pickle; about files that hold none it raises others."""
@@ -73,6 +77,22 @@ def read_state_dict(path: Path) -> StateDict:
     return StateDict(path, digest, tensors(path, content))
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. DataError where it is absent, too large, or holds something else."""
+    try:
+        if (size := files.check_plain(path)) > MOST_JSON:
+            raise DataError(f"{path} has {size} bytes, more than {MOST_JSON}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    with foreign(lambda reason: DataError(f"{path} is not JSON: {reason}")):
+        found = json.loads(content)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}, not an object")
+        check_size(found)
+    return found
+
+
 def tensors(path: Path, content: Any) -> dict[str, Tensor]:
     """`content` of `path` as a state dict. DataError where it is no flat mapping of names to dense tensors."""
     if not isinstance(content, Mapping):
@@ -90,6 +110,8 @@ def check(found: StateDict, wanted: Mapping[str, Tensor]) -> None:
     have = found.tensors
     if (change := prefixes.renaming(have, wanted)) is not None:
         raise DataError(f"{found.path} does not fit: {change.cause}; rename them")
+    if (cause := prefixes.stranger(have, wanted)) is not None:
+        raise DataError(f"{found.path} does not fit: {cause}")
     faults = [f"missing {name}" for name in wanted.keys() - have.keys()]
     faults += [f"unknown {name}" for name in have.keys() - wanted.keys()]
     for name in wanted.keys() & have.keys():
