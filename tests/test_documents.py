@@ -142,7 +142,8 @@ def test_the_dataset_example_keeps_its_promises(tmp_path: Path) -> None:
 def test_the_metric_example_keeps_its_promises_and_measures(tmp_path: Path) -> None:
     from vaebench.evaluation import runner
     from vaebench.evaluation.entry import of_model
-    from vaebench.evaluation.run import Settings, Silent
+    from vaebench.evaluation.progress import Silent
+    from vaebench.evaluation.run import Settings
 
     metric = example("Add a metric", tmp_path).plugin["standard"]
     assert all(check.passed for check in checks.check_metric(metric))

@@ -24,7 +24,8 @@ import torch
 from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.metric import Metric
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.aggregate import log_mixture_density
 from vaebench.metrics.latent_gap import LatentGap
 from vaebench.metrics.likelihood import Likelihood

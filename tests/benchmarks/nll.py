@@ -26,6 +26,7 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.progress import Silent
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.metrics.shared.bounds import score
@@ -95,7 +96,7 @@ def main() -> None:
     results: dict[str, torch.Tensor] = {}
 
     def ours() -> None:
-        run = metric_run.MetricRun(entry, "likelihood", metric, metric_run.Settings(), metric_run.Silent())
+        run = metric_run.MetricRun(entry, "likelihood", metric, metric_run.Settings(), Silent())
         function = partial(score, model=model, samples=chosen.samples, rows=run.rows(model))
         split, batch = part.split("test"), max(1, run.rows(model) // chosen.samples)
         results["vaebench"] = run.map(function, split, batch=batch)["nll"]

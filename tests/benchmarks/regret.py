@@ -26,6 +26,7 @@ from vaebench.core import registry as plugins
 from vaebench.core.data import Dataset
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.progress import Silent
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.regret import Regret, regrets
 from vaebench.models import card as cards
@@ -98,7 +99,7 @@ def main() -> None:
     )  # a block for each thread, as in a run over many images
 
     def ours() -> None:
-        run = metric_run.MetricRun(entry, "regret", metric, metric_run.Settings(), metric_run.Silent())
+        run = metric_run.MetricRun(entry, "regret", metric, metric_run.Settings(), Silent())
         rows = run.rows(model)
         function = partial(regrets, model=model, own=0, metric=metric, rows=rows)
         results["vaebench"] = run.map(function, part, batch=rows)

@@ -20,7 +20,8 @@ from vaebench.distributions.likelihoods import DiscretisedLogistic, Likelihood
 from vaebench.evaluation import admission
 from vaebench.evaluation.admission import admit
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import Settings
 from vaebench.metrics.likelihood import Likelihood as LikelihoodMetric
 from vaebench.models.adapters import flat
 from vaebench.models.adapters.flat import Flat, Options

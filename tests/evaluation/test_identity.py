@@ -19,7 +19,8 @@ from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.evaluation import runner
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.models.adapters.flat import Flat, Options
 
 CPU = torch.device("cpu")

@@ -26,7 +26,8 @@ from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.executor import Pass, Values
 from vaebench.evaluation.journal import Journal
 from vaebench.evaluation.precision import effects
-from vaebench.evaluation.run import Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import Settings
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.likelihood import Likelihood

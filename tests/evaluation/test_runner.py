@@ -32,7 +32,7 @@ N = 130
 
 
 class Log:
-    """A `runner.Progress` that remembers."""
+    """A `progress.Progress` that remembers."""
 
     def __init__(self) -> None:
         self.started: list[tuple[str, int]] = []
@@ -40,6 +40,8 @@ class Log:
         self.failures: list[tuple[str, Exception]] = []
         self.warnings: list[str] = []
 
+    def begin(self, metric: str, place: int, metrics: int) -> None: ...
+    def tell(self, text: str) -> None: ...
     def start(self, metric: str, blocks: int) -> None:
         self.started.append((metric, blocks))
 

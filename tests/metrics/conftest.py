@@ -14,7 +14,8 @@ from vaebench.core.data import Dataset, Source
 from vaebench.core.metric import Measurement, Metric
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.models import card as cards
 from vaebench.models import loading
 

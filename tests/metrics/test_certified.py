@@ -18,7 +18,8 @@ from vaebench.distributions.latent import LatentDistribution
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional import ais
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics import certified

@@ -16,7 +16,8 @@ from vaebench.core.model import FactoredModel, LatentDistribution, Latents, Late
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Gaussian, Likelihood
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.factors import uniform_factors
 from vaebench.metrics import disentanglement
 from vaebench.metrics.disentanglement import Disentanglement, plugin

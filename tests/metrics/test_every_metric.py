@@ -26,8 +26,9 @@ from vaebench.distributions import noise
 from vaebench.evaluation import runner
 from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.journal import Journal
+from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.resources import LocalResources
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.factors import uniform_factors
 from vaebench.metrics.shared import inception
 from vaebench.metrics.shared.passes import PriorSample

@@ -11,8 +11,9 @@ from click.testing import Result
 from vaebench.core.data import Dataset
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.resources import LocalResources
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.frechet import frechet_distance, moments
 from vaebench.metrics.fd_domain import FdDomain
 from vaebench.metrics.shared.sample_quality import stored

@@ -23,8 +23,9 @@ from vaebench.core.metric import UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.remote import Fetching
 from vaebench.evaluation.entry import Entry, of_model
+from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.resources import LocalResources
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Silent
+from vaebench.evaluation.run import MetricRun, NoResources, Settings
 from vaebench.functional.frechet import frechet_distance, moments
 from vaebench.metrics.fid import Fid
 from vaebench.metrics.shared import inception

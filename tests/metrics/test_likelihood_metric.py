@@ -14,7 +14,8 @@ from vaebench.core.data import Binarised, Dataset, Source, Space, Split, Subsamp
 from vaebench.core.metric import Measurement
 from vaebench.evaluation import runner
 from vaebench.evaluation.entry import Entry, of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.metrics.likelihood import Likelihood
 from vaebench.models import card as cards
 from vaebench.models import loading

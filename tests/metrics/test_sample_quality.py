@@ -21,7 +21,8 @@ from vaebench.distributions.likelihoods import Likelihood
 from vaebench.evaluation import runner
 from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import MetricRun, NoResources, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, NoResources, Settings
 from vaebench.functional.frechet import gaussian_distance
 from vaebench.metrics.fd_domain import FdDomain
 from vaebench.metrics.fid import Fid

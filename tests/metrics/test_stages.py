@@ -20,7 +20,8 @@ from vaebench.distributions.noise import keyed, standard_normal
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.journal import Journal
-from vaebench.evaluation.run import MetricRun, Settings, Silent, Stages
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings, Stages
 from vaebench.functional.random import derive
 from vaebench.metrics.information import Information
 from vaebench.metrics.shared.passes import (

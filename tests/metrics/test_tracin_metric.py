@@ -19,8 +19,9 @@ from vaebench.core.metric import Measurement, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.evaluation.entry import Entry, of_card
+from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.resources import LocalResources
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.metrics import tracin
 from vaebench.metrics.tracin import Tracin, example_gradients
 from vaebench.models import card as cards

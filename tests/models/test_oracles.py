@@ -14,7 +14,8 @@ from vaebench.distributions.coupling import DecoupledPrior
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.evaluation import run as metric_run
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.evaluation.selftest import bounds
 from vaebench.functional.gaussian import log_density
 from vaebench.functional.importance import ImportanceWeights

@@ -47,7 +47,7 @@ class Bar:
         self._task: TaskID | None = None
         self._fetching: TaskID | None = None
         self._pairs: TaskID | None = None
-        self._where = ""
+        self._where = self._metric = ""
 
     def __enter__(self) -> "Bar":
         if self._console.is_terminal:
@@ -67,16 +67,24 @@ class Bar:
         self._progress.update(self._pairs, completed=done, description=text)
         self._where = f"{text}: "
 
+    def begin(self, metric: str, place: int, metrics: int) -> None:
+        """`progress.Progress`: a metric begins, which its passes are told of with: "metric 3 of 11"."""
+        self._metric = f"metric {place} of {metrics}, " if metrics > 1 else ""
+
+    def tell(self, text: str) -> None:
+        """`progress.Progress`: how much work lies ahead, above the bar."""
+        self.warn(text)
+
     def start(self, metric: str, blocks: int) -> None:
-        """`runner.Progress`: a pass begins."""
+        """`progress.Progress`: a pass begins."""
         for task in (self._task, self._fetching):
             if task is not None:
                 self._progress.remove_task(task)
         self._fetching = None
-        self._task = self._progress.add_task(metric, total=blocks)
+        self._task = self._progress.add_task(f"{self._metric}{metric}", total=blocks)
 
     def advance(self, blocks: int) -> None:
-        """`runner.Progress`: blocks are done."""
+        """`progress.Progress`: blocks are done."""
         if self._task is not None:
             self._progress.advance(self._task, blocks)
             self._tell(self._task)
@@ -92,11 +100,11 @@ class Bar:
             self._fetching = None
 
     def warn(self, text: str) -> None:
-        """`runner.Progress`: something to say, above the bar."""
+        """`progress.Progress`: something to say, above the bar."""
         self._console.print(f"{self._where}{text.rstrip()}", markup=False)
 
     def failed(self, metric: str, error: Exception) -> None:
-        """`runner.Progress`: a metric has failed; with its traceback where debugging."""
+        """`progress.Progress`: a metric has failed; with its traceback where debugging."""
         trace = "".join(traceback.format_exception(error)) if self._debug else ""
         self.warn(f"{trace}{metric} failed: {type(error).__name__}: {error}")
 

@@ -28,7 +28,9 @@ from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError
 from vaebench.core.registry import load_dataset
+from vaebench.evaluation import budget as budgets
 from vaebench.evaluation import choice
+from vaebench.evaluation.budget import Budget
 from vaebench.models import card as cards
 from vaebench.models import code
 from vaebench.models.card import Card
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
 @click.option("--unchecked", is_flag=True, help="Evaluate even a model whose likelihood is not proper, or that breaks "
               "another promise; its values are marked.")  # fmt: skip
+@click.option("--budget", metavar="TIME", help="Such as 90s, 10m or 1h30m: what it is to take, shared by all metrics; "
+              "each takes every n-th example, as many as fit, and its row's split says so.")  # fmt: skip
 @options(allow_code_option, own_boards_option, as_json_option)
 @click.pass_context
 def run(
@@ -80,7 +84,7 @@ def run(
     changes: tuple[str, ...],
     seed: int, data: Path | None, device: str, dtype: str, max_draws: int | None, in_flight: int | None,
     workers: int | None, cluster: str | None, inception: str | None, only_missing: bool, fresh: bool,
-    unchecked: bool,
+    unchecked: bool, budget: str | None,
     leaderboards: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate trained models and write their leaderboard rows.
@@ -92,6 +96,10 @@ def run(
     if len(found) > 1 and (weights or trajectory or name):
         told = "--weights, --name and --trajectory are of one model"
         raise UserError(f"{told}, and {len(found)} are asked for; name one")
+    if budget is not None:
+        budgets.seconds(budget)
+        if workers or cluster:
+            raise UserError("--budget is of this process, whose speed it measures; leave out --workers and --cluster")
     if (workers or cluster) and any(each.family == code.FAMILY for each in found):
         raise UserError("a network of one's own code is evaluated in this process; leave out --workers and --cluster")
     choice.check_names(metrics)  # before torch is imported
@@ -106,16 +114,18 @@ def run(
     from vaebench.evaluation import entry as entries
     from vaebench.evaluation import sweep
     from vaebench.evaluation.journal import Journal
-    from vaebench.evaluation.run import Settings
+    from vaebench.evaluation.run import Settings, dear
     from vaebench.metrics.shared.inception import DOWNLOAD
+    from vaebench.models import loading
 
     if inception not in (None, DOWNLOAD) and not Path(inception).is_file():
         raise UserError(f"--inception-weights {inception} is no file; name the weights, or {DOWNLOAD!r}")
-    chosen = choice.metrics(metrics, preset, changes)
+    choice.metrics(metrics, preset, changes)  # an error now, not after a download
+    limit = None if budget is None else Budget.of(budgets.seconds(budget))
     settings = Settings(
         torch_device(device), getattr(torch, dtype), seed, max_draws, in_flight,
         journal=None if fresh else Journal(files.cache() / "journal"), data=data, inception=inception,
-        unchecked=unchecked,
+        unchecked=unchecked, foresee=True, budget=limit,
     )  # fmt: skip
     stored, out, boards = [], leaderboards or files.own_boards(), overlay.opened(leaderboards)
     for dataset in sorted({each.dataset for each in found}):
@@ -135,13 +145,15 @@ def run(
         path = weights or each.weights_path(bar.fetch)
         if isinstance(there := content(each.dataset), DataError):
             raise there
-        choice.check_splits(chosen, changes, there)
+        few = preset == "quick" and dear(loading.build_model(each, there.space))
+        wanted = choice.metrics(metrics, preset, changes, there, dear=few)
+        choice.check_splits(wanted, changes, there)
         entry = entries.of_card(each, path, there, trajectory=trajectory, name=name)
         others = {row.weights_sha256 for row in stored if (row.model, row.dataset) == (entry.name, there.name)}
         if others := others - {entry.weights_sha256, None}:
             told = ", ".join(sorted(str(sha)[:12] for sha in others))
             bar.warn(f"the board has rows of {entry.name} with other weights ({told}); --name tells these from them")
-        return entry, sweep.missing(entry, chosen, settings, stored) if only_missing else chosen
+        return entry, sweep.missing(entry, wanted, settings, stored) if only_missing else wanted
 
     with bar:
         ended = list(_told(sweep.outcomes(found, prepare, settings, stored, out, bar), len(found), bar))

@@ -1,5 +1,6 @@
 """What is evaluated on: the space that x lives in, batches, splits, datasets, and where a dataset comes from."""
 
+import dataclasses
 import hashlib
 import math
 import re
@@ -82,7 +83,7 @@ class Space:
 class Batch(NamedTuple):
     """B examples: `x` (B, *shape), `y` (B,) int64 labels or None.
 
-    `example` (B,) int64 tells readings apart and keys their noise: the position in the split, plus N for each repeat.
+    `example` (B,) int64 tells readings apart and keys their noise: `Split.number` of them.
     """
 
     x: Tensor
@@ -163,17 +164,27 @@ class Subsampled(Reading):
         return chosen + self.noise * noise.standard_normal((1, *chosen.shape), stored).squeeze(0)
 
 
+class Place(NamedTuple):
+    """Where the examples of a thinned split lie: at `positions` (N,) of the `size` examples of the split `whole`."""
+
+    whole: str
+    size: int
+    positions: Tensor
+
+
 @dataclass(frozen=True)
 class Split:
     """A named part of a dataset: `x` (N, ...) as stored, `y` (N,) labels or None.
 
-    With a `reading`, `take` makes each example afresh from what is stored; without, x is (N, *shape) itself.
+    With a `reading`, `take` makes each example afresh from what is stored; without, x is (N, *shape) itself. With a
+    `place`, its examples are read, and their noise is keyed, as those of a whole split: `thinned` gives such a one.
     """
 
     name: str
     x: Tensor
     y: Tensor | None = None
     reading: Reading | None = None
+    place: Place | None = None
 
     def __post_init__(self) -> None:
         if len(self.x) == 0 or (self.y is not None and len(self.y) != len(self.x)):
@@ -186,7 +197,22 @@ class Split:
     @cached_property
     def identity(self) -> str:
         """What tells the examples, in their order, from all others, whatever the split is called: 64 hex digits."""
-        return identity((self.x, self.y, self.reading))
+        where = () if self.place is None else (self.place.size, self.place.positions)
+        return identity((self.x, self.y, self.reading, *where))
+
+    @property
+    def stream(self) -> str:
+        """What the noise of its examples is derived from: the name of the whole split."""
+        return self.name if self.place is None else self.place.whole
+
+    def number(self, position: Tensor) -> Tensor:
+        """What tells readings apart: of `position` (B,) that of the example, and N more for each repeat.
+
+        In a thinned split it is that of the whole one, so that an example has the same noise in both.
+        """
+        if self.place is None:
+            return position
+        return position // len(self) * self.place.size + self.place.positions[position % len(self)]
 
     @property
     def binarised(self) -> bool:
@@ -207,8 +233,14 @@ class Split:
         return stored if self.reading is None else self.reading(stored)
 
     def part(self, index: Tensor, name: str) -> "Split":
-        """The sub-split `name` of the examples at `index`."""
+        """The sub-split `name` of the examples at `index`, numbered from 0."""
         return Split(name, self.x[index], None if self.y is None else self.y[index], self.reading)
+
+    def thinned(self, index: Tensor, name: str) -> "Split":
+        """`part`, whose examples keep the numbers that they have in the whole split."""
+        size = len(self) if self.place is None else self.place.size
+        place = Place(self.stream, size, self.number(index))
+        return dataclasses.replace(self.part(index, name), place=place)
 
 
 @dataclass(frozen=True)
@@ -224,6 +256,17 @@ class GroundTruth:
 
 
 _THINNED = re.compile(r"(.+)\[::([1-9][0-9]{0,8})\]")
+
+
+def thinner(name: str, size: int, most: int) -> str:
+    """The name of the split `name`, of `size` examples, thinned to at most `most`: "test[::20]"; itself if it is not.
+
+    A thinned one is thinned further.
+    """
+    step = -(-size // most)
+    thinned = _THINNED.fullmatch(name)
+    whole, before = (thinned[1], int(thinned[2])) if thinned else (name, 1)
+    return name if step == 1 else f"{whole}[::{before * step}]"
 
 
 @dataclass(frozen=True)
@@ -249,14 +292,15 @@ class Dataset:
     def split(self, name: str) -> Split:
         """The split `name`, or for "name[::n]" every n-th example of split `name`; KeyError names those that exist.
 
-        Not the first few: some splits are in an order (the first half of MNIST's test images is the easier one).
+        Not the first few: some splits are in an order (the first half of MNIST's test images is the easier one). What
+        is measured of an example is what it is in the whole split.
         """
         if not self.has(name):
             raise KeyError(f"dataset {self.name!r} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
         if (thinned := _THINNED.fullmatch(name)) is None:
             return self.splits[name]
         whole = self.splits[thinned[1]]
-        return whole.part(torch.arange(0, len(whole), int(thinned[2]), device=whole.x.device), name)
+        return whole.thinned(torch.arange(0, len(whole), int(thinned[2]), device=whole.x.device), name)
 
 
 class Found(NamedTuple):

@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from vaebench.core.data import Batch, Dataset, Split
+from vaebench.core.data import Batch, Dataset, Split, thinner
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.errors import UnavailableError as UnavailableError
 from vaebench.functional import intervals
@@ -18,6 +18,8 @@ from vaebench.functional.statistics import mean_stderr
 
 BLOCK = 100
 """Examples journalled together."""
+MOST_QUICK, MOST_DEAR = 500, 50
+"""Examples of a split that preset quick reads; those of models whose draws are dear."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,9 @@ class Metric(ABC):
     """A protocol: a frozen dataclass whose fields are its parameters, giving every column that shares a pass.
 
     `split` is what it is measured on; `version` changes whenever a value could. `given` names what of `Given` a value
-    depends on, by default whatever it could; `immaterial` the parameters that no value depends on.
+    depends on, by default whatever it could; `immaterial` the parameters that no value depends on. `splits` are the
+    parameters that name a split of which every n-th example would do, `counts` those that count examples, with the
+    least that they can be; `dear` is what preset quick has for models whose draws are dear: see `run.dear`.
     """
 
     split: str = "test"
@@ -264,6 +268,37 @@ class Metric(ABC):
         "levels", "measure", "binarisation", "likelihood",
     )  # fmt: skip
     immaterial: ClassVar[tuple[str, ...]] = ()
+    splits: ClassVar[tuple[str, ...]] = ("split",)
+    counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    dear: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def effort(self) -> tuple[str, ...]:
+        """What is done with each example, in factors: "1,000 draws"; none where that is one step through networks."""
+        return ()
+
+    def quick(self, dataset: Dataset, *, dear: bool) -> Self:
+        """Preset quick on `dataset`: every n-th example of each of `splits`, at most 500, or 50 where `dear`."""
+        small = replace(self, **self.dear) if dear else self
+        return small.thinned(dataset, MOST_DEAR if dear else MOST_QUICK)
+
+    def fewer(self, dataset: Dataset, share: float) -> Self | None:
+        """This metric on a `share` below 1 of its `splits` and `counts`; None where that is too little."""
+        sizes = [len(dataset.split(name)) for name in self._named(dataset).values()]
+        counts: dict[str, Any] = {name: int(share * getattr(self, name)) for name in self.counts}
+        most = int(share * max(sizes, default=0))
+        if any(counts[name] < least for name, least in self.counts.items()) or (most == 0 and (sizes or not counts)):
+            return None
+        return replace(self, **counts).thinned(dataset, most)
+
+    def thinned(self, dataset: Dataset, most: int) -> Self:
+        """This metric on every n-th example of each of its `splits`, so that none has more than `most`."""
+        named = self._named(dataset).items()
+        return replace(self, **{field: thinner(name, len(dataset.split(name)), most) for field, name in named})
+
+    def _named(self, dataset: Dataset) -> dict[str, str]:
+        names = {field: getattr(self, field) for field in self.splits}
+        return {field: name for field, name in names.items() if dataset.has(name)}
 
     def depends(self, given: Given) -> Mapping[str, Any]:
         """What two models' values must share to be compared, beside dataset, split and version: names and JSON values.

@@ -13,7 +13,8 @@ from vaebench.core.content import identity
 from vaebench.core.errors import UserError
 from vaebench.core.names import UNCHECKED
 from vaebench.evaluation.entry import Entry
-from vaebench.evaluation.run import Progress, Settings
+from vaebench.evaluation.progress import Progress
+from vaebench.evaluation.run import Settings
 
 RULES = 1
 """Of the quick checks: raised whenever one could come out otherwise."""

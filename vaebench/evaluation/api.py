@@ -16,14 +16,17 @@ from vaebench.core.device import torch_device
 from vaebench.core.errors import UserError, unknown
 from vaebench.core.metric import Metric
 from vaebench.core.model import LatentVariableModel
+from vaebench.evaluation import budget as budgets
 from vaebench.evaluation import choice, runner
 from vaebench.evaluation import entry as entries
 from vaebench.evaluation.admission import admit
+from vaebench.evaluation.budget import Budget
 from vaebench.evaluation.choice import Preset
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.journal import Journal
+from vaebench.evaluation.progress import Progress, Silent
 from vaebench.evaluation.results import Results
-from vaebench.evaluation.run import Progress, Settings, Silent
+from vaebench.evaluation.run import Settings, dear
 from vaebench.models import card as cards
 from vaebench.models import code, loading
 from vaebench.models.fitting import fit
@@ -131,6 +134,7 @@ def evaluate(
     max_draws: int | None = None,
     allow_code: bool = False,
     unchecked: bool = False,
+    budget: str | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """The values of every metric that applies, with their errors; nothing is written until `Results.write`.
@@ -155,7 +159,8 @@ def evaluate(
         allow_code: whether the file of code that a card names may run.
         unchecked: whether to measure a model that need not keep the promises without which a likelihood cannot be
             right; its values are marked.
-        progress: is told of passes, failures and downloads, as `run.Progress` says.
+        budget: what it is to take, such as "10m", shared by all metrics: each takes as many examples as fit.
+        progress: is told of passes, failures and downloads, as `progress.Progress` says.
 
     Raises:
         UserError: something that is named does not exist, or does not fit; `model` is not a model, or breaks a promise
@@ -163,7 +168,7 @@ def evaluate(
         DataError: data or weights are absent, damaged, or do not fit the card.
     """
     heard = Silent() if progress is None else progress
-    chosen = _chosen(metrics, preset)
+    _chosen(metrics, preset)  # an error now, not after a download
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed {seed} should be from 0 to {MOST_SEED}")
     if dtype not in DTYPES:
@@ -176,6 +181,8 @@ def evaluate(
         journal=Journal(files.cache() / "journal") if isinstance(model, str | Path) else None,
         data=None if data is None else Path(data),
         unchecked=unchecked,
+        foresee=progress is not None,
+        budget=None if budget is None else Budget.of(budgets.seconds(budget)),
     )
     if isinstance(model, str | Path):
         with code.allowed(allow_code):
@@ -190,6 +197,7 @@ def evaluate(
     def keep(metric: str, file: str, content: bytes) -> None:
         kept[metric, file] = content
 
+    chosen = _chosen(metrics, preset, entry)
     marks = admit(entry, settings, heard) if chosen else ()
     for finished in runner.measure(entry, chosen, settings, progress=heard, keep=keep, marks=marks):
         rows += finished
@@ -236,12 +244,17 @@ def _own(model: object, dataset: Dataset) -> LatentVariableModel:
     return model
 
 
-def _chosen(metrics: str | Sequence[str] | Mapping[str, Metric] | None, preset: Preset) -> Mapping[str, Metric]:
+def _chosen(
+    metrics: str | Sequence[str] | Mapping[str, Metric] | None, preset: Preset, entry: Entry | None = None
+) -> Mapping[str, Metric]:
     if isinstance(metrics, Mapping):
         return metrics
     if metrics is not None and not metrics:
         raise UserError("no metric is named; leave metrics out for all that apply")
-    return choice.metrics([metrics] if isinstance(metrics, str) else metrics or (), preset)
+    names = [metrics] if isinstance(metrics, str) else metrics or ()
+    if entry is None:
+        return choice.metrics(names, preset)
+    return choice.metrics(names, preset, (), entry.dataset, dear=dear(entry.model))
 
 
 def _name_of(model: LatentVariableModel | Unbound) -> str:

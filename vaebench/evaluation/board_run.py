@@ -8,7 +8,8 @@ from vaebench.core.metric import Metric
 from vaebench.evaluation import results, runner
 from vaebench.evaluation.admission import admit
 from vaebench.evaluation.entry import Entry
-from vaebench.evaluation.run import Progress, Settings
+from vaebench.evaluation.progress import Progress
+from vaebench.evaluation.run import Settings
 
 
 def onto_board(

@@ -42,14 +42,24 @@ def _column(name: str, known: Iterable[str]) -> UserError | None:
     return None
 
 
-def metrics(names: Iterable[str] = (), preset: str = "standard", changes: Iterable[str] = ()) -> "dict[str, Metric]":
+def metrics(
+    names: Iterable[str] = (),
+    preset: str = "standard",
+    changes: Iterable[str] = (),
+    dataset: "Dataset | None" = None,
+    *,
+    dear: bool = False,
+) -> "dict[str, Metric]":
     """The metrics `names`, or all, with the parameters of `preset` and of `changes`: METRIC.FIELD=VALUE.
 
-    UserError for what is unknown among them, with the nearest name.
+    Preset quick is of few examples of the `dataset`, and of fewer where draws of the model are `dear`: see
+    `Metric.quick`. UserError for what is unknown among them, with the nearest name.
     """
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     chosen = {name: presets(name)[preset] for name in names or plugins.names("metrics")}
+    if preset == "quick" and dataset is not None:
+        chosen = {name: metric.quick(dataset, dear=dear) for name, metric in chosen.items()}
     for change in changes:
         target, _, value = change.partition("=")
         name, _, field = target.partition(".")

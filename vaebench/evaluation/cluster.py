@@ -140,7 +140,7 @@ class Cluster:
             function=self._part(whole.func),
             arguments=[self._part(value) for value in whole.args],
             named={name: self._part(value) for name, value in whole.keywords.items()},
-            split=[split.name, self._part(split.x), self._part(split.y), split.reading],
+            split=[split.name, self._part(split.x), self._part(split.y), split.reading, split.place],
             rest=work[2:],
             pure=False,
         )

@@ -56,10 +56,11 @@ class Pass(NamedTuple):
         return {name: torch.cat(part) for name, part in parts.items()}
 
     def _take(self, example: Tensor) -> Batch:
-        """The examples `example`, on the device; `example` tells readings apart."""
-        with keyed(derive(self.seed, "data"), example):
+        """The examples at the positions `example`, on the device; their numbers tell readings apart."""
+        number = self.split.number(example)
+        with keyed(derive(self.seed, "data"), number):
             x, y, _ = self.split.take(example % len(self.split))
-        return Batch(x.to(self.device), None if y is None else y.to(self.device), example.to(self.device))
+        return Batch(x.to(self.device), None if y is None else y.to(self.device), number.to(self.device))
 
 
 class Executor(Protocol):
@@ -74,12 +75,13 @@ class Executor(Protocol):
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Within the block, torch uses `count` threads for each operation."""
+def threads(in_flight: int) -> Iterator[int]:
+    """Within the block, torch uses for each operation the threads that one of so many blocks has: as many are given."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    share = max(1, before // in_flight)
+    torch.set_num_threads(share)
     try:
-        yield
+        yield share
     finally:
         torch.set_num_threads(before)
 
@@ -102,8 +104,10 @@ def in_process(work: Pass, blocks: Sequence[range], finished: Finished, *, in_fl
         for block in blocks:
             run(block)
         return
-    share = max(1, torch.get_num_threads() // in_flight)
-    with _threads(share), ThreadPoolExecutor(in_flight, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+    with (
+        threads(in_flight) as share,
+        ThreadPoolExecutor(in_flight, initializer=torch.set_num_threads, initargs=(share,)) as pool,
+    ):
         futures = [pool.submit(run, block) for block in blocks]
         try:
             for future in futures:

@@ -24,7 +24,8 @@ from vaebench.core.tables import build
 from vaebench.evaluation import entry as entries
 from vaebench.evaluation import runner
 from vaebench.evaluation.entry import Entry
-from vaebench.evaluation.run import Progress, Settings
+from vaebench.evaluation.progress import Progress
+from vaebench.evaluation.run import Settings
 from vaebench.models.card import Card
 
 

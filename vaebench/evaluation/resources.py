@@ -14,7 +14,8 @@ from vaebench.core.errors import DataError, UserError
 from vaebench.core.metric import Trajectory, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation.entry import Entry
-from vaebench.evaluation.run import Progress, Settings, Silent
+from vaebench.evaluation.progress import Progress, Silent
+from vaebench.evaluation.run import Settings
 from vaebench.metrics.shared import inception
 from vaebench.models import card as cards
 from vaebench.models import classifiers as features

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -18,42 +18,22 @@ from vaebench.core.content import pass_identity, qualified
 from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.errors import UserError
 from vaebench.core.metric import BLOCK, Metric, Resources, Stage, Trajectory, UnavailableError
-from vaebench.core.model import LatentVariableModel
+from vaebench.core.model import HierarchicalModel, LatentVariableModel
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.distributions.noise import keyed
+from vaebench.evaluation.budget import Budget
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.executor import Executor, Pass, in_process
+from vaebench.evaluation.foresight import Foresight
 from vaebench.evaluation.journal import BlockKey, Journal
+from vaebench.evaluation.progress import Progress
 from vaebench.functional.random import derive
 
 EVERY = 10  # blocks of which one is in float32 in a spliced run
 CPU = torch.device("cpu")
 MOST_ROWS = 4096  # draws decoded at once
+DEAR = 2**18  # decoder outputs of one draw
 DECODED_FLOATS = 2**21  # decoder outputs computed at once by default: what a cache of a few MB can hold
-
-
-class Progress(Protocol):
-    """Where a run reports to."""
-
-    def start(self, metric: str, blocks: int) -> None:
-        """`metric` has begun a pass of so many blocks."""
-        ...
-
-    def advance(self, blocks: int) -> None:
-        """So many more blocks of the pass are done."""
-        ...
-
-    def failed(self, metric: str, error: Exception) -> None:
-        """`metric` ended in `error`; the other metrics go on."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Something that the user should know and that stops nothing."""
-        ...
-
-    def fetch(self, done: int, total: int | None, name: str) -> None:
-        """`done` of `total` bytes of `name` are here, as `remote.Fetching`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +45,9 @@ class Settings:
     are computed there instead. A `dtype` of bfloat16 is of the networks alone: see `core.arithmetic`. Where `spliced`,
     every tenth block is in float32 instead. Finished blocks are kept in `journal`. `data` is the root of datasets, by
     default `files.default_data`; `inception` is a file of weights, or "download", by default `inception.default`.
-    Where `unchecked`, models are evaluated that need not keep a promise (`admission.admit`), and values say so.
+    Where `unchecked`, models are evaluated that need not keep a promise (`admission.admit`), and values say so. With
+    `foresee`, each metric tells how much work it is, for which a few examples are computed twice. With a `budget`,
+    metrics are measured on as many examples as fit it, with the values that these have in a whole run.
     """
 
     device: torch.device = CPU
@@ -79,6 +61,8 @@ class Settings:
     data: Path | None = None
     inception: str | None = None
     unchecked: bool = False
+    foresee: bool = False
+    budget: Budget | None = None
 
     @property
     def weights_dtype(self) -> torch.dtype:
@@ -107,17 +91,6 @@ Keep = Callable[[str, str, bytes], None]
 """Keeps a file of a metric: the metric's name, the file's, and its content."""
 Stages = dict[tuple[Stage, str], dict[str, Tensor]]
 """What the metrics of one run have shared so far, by stage and split."""
-
-
-@final
-class Silent:
-    """A `Progress` that says nothing."""
-
-    def start(self, metric: str, blocks: int) -> None: ...
-    def advance(self, blocks: int) -> None: ...
-    def failed(self, metric: str, error: Exception) -> None: ...
-    def warn(self, text: str) -> None: ...
-    def fetch(self, done: int, total: int | None, name: str) -> None: ...
 
 
 def discard(metric: str, name: str, content: bytes) -> None:
@@ -167,6 +140,8 @@ class MetricRun:
         self._keep, self._stages = keep, {} if stages is None else stages
         self._dataset, self._seed, self._journal = entry.dataset, settings.seed, settings.journal
         self._passes, self._cut = 0, 1
+        in_flight = settings.blocks_in_flight if settings.cluster is None else None
+        self._foresight = Foresight(name, metric, entry.dataset, progress, in_flight, settings.budget)
         self.share = 1.0
         """Of the examples, those in float32 where blocks are spliced: in the pass that has fewest"""
 
@@ -229,7 +204,7 @@ class MetricRun:
     ) -> dict[str, Tensor]:
         self._passes += 1
         self._count(repeats * len(split))
-        seed = derive(self._seed, self._name, split.name if stream is None else stream, self._passes)
+        seed = derive(self._seed, self._name, split.stream if stream is None else stream, self._passes)
         work = self._pass(function, split, seed, batch, rows)
         key = partial(self._key, work, self._name, self._metric.version, parameters(self._metric))
         return self._map(work, key, self._name, repeats * len(split), block)
@@ -260,8 +235,10 @@ class MetricRun:
         size = BLOCK if size is None else size
         key = partial(key, pass_identity(work.function))
         blocks = [range(start, min(start + size, total)) for start in range(0, total, size)]
-        self._progress.start(name, len(blocks))
         results = {block: known for block in blocks if (known := self._known(key(block))) is not None}
+        todo = [block for block in blocks if block not in results]
+        trial = self._foresight(work, todo, total) if self._settings.foresee or self._settings.budget else None
+        self._progress.start(name, len(blocks))
         self._progress.advance(len(results))
 
         def finished(block: range, values: Mapping[str, Tensor], cut: int) -> None:
@@ -272,7 +249,9 @@ class MetricRun:
                 self._cut = cut
                 self._progress.warn(f"{self._name}: memory ran out; the run goes on with 1/{cut} as much at once")
 
-        self._settings.executor(work, [block for block in blocks if block not in results], finished)
+        if trial is not None and trial.values is not None:
+            finished(todo.pop(0), trial.values, trial.cut)
+        self._settings.executor(work, todo, finished)
         return {name: torch.cat([results[block][name] for block in blocks]) for name in results[blocks[0]]}
 
     def _known(self, key: BlockKey) -> Mapping[str, Tensor] | None:
@@ -317,6 +296,11 @@ def parameters(metric: Metric | Stage) -> str:
 def apply(batch: Batch, seed: int, *, stage: Stage, model: LatentVariableModel) -> Mapping[str, Tensor]:
     """The pass of a stage."""
     return stage(model, batch, seed)
+
+
+def dear(model: LatentVariableModel) -> bool:
+    """Whether draws cost so much that preset quick takes few: of several groups of latents, or into many numbers."""
+    return isinstance(model, HierarchicalModel) or probe(model.eval()).raw.numel() >= DEAR
 
 
 def probe(model: LatentVariableModel) -> Likelihood:

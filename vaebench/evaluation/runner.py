@@ -5,7 +5,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +24,13 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation import precision
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.executor import LostError
+from vaebench.evaluation.foresight import OverBudgetError
 from vaebench.evaluation.journal import Journal
 from vaebench.evaluation.precision import Effect
+from vaebench.evaluation.progress import Progress, Silent
 from vaebench.evaluation.provenance import device_name, git, peak_memory
 from vaebench.evaluation.resources import LocalResources
-from vaebench.evaluation.run import Keep, MetricRun, Progress, Settings, Silent, Stages, discard, parameters, probe
+from vaebench.evaluation.run import Keep, MetricRun, Settings, Stages, discard, parameters, probe
 
 Status = Literal["ok", "skipped", "failed"]
 Named = tuple[str, str]
@@ -80,8 +82,10 @@ def measure(
     if reduced := settings.dtype == torch.bfloat16:
         precision.check(model, settings.device)
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
-    for name, metric in metrics.items():
+    for place, (name, metric) in enumerate(metrics.items(), 1):
+        progress.begin(name, place, len(metrics))
         started = time.perf_counter()
+        budget = None if settings.budget is None else settings.budget.share(len(metrics) + 1 - place)
         measured: dict[Named, Measurement] = {}
         effects: dict[Named, Effect] = {}
         status: Status = "ok"
@@ -93,17 +97,22 @@ def measure(
             if reason is not None:
                 status = "skipped"
             else:
-                run = partial(MetricRun, entry, name, metric, resources=resources)
+                run = partial(MetricRun, entry, name, resources=resources)
                 with contained(), _remembered(settings) as how:
                     with arithmetic(settings.dtype):
-                        found = _collect(metric, entry, run(how, progress, keep=keep, stages=stages))
+                        fitted = partial(run, settings=dataclasses.replace(how, budget=budget), progress=progress)
+                        metric, found = _on_what_fits(metric, entry, partial(fitted, stages=stages), keep)
                     if reduced:
-                        again = run(dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
+                        again = run(metric, dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
                         spliced = _collect(metric, entry, again)
                         effects = precision.effects(found, spliced, again.share)
                     measured = {named: each._replace(marks=(*each.marks, *marks)) for named, each in found.items()}
+                    comparability = _comparability(model, dataset, metric)
         except UnavailableError as error:
             status, reason = "skipped", str(error)
+        except OverBudgetError as error:
+            progress.warn(f"{name}: {error}")
+            status, reason = "failed", str(error)
         except LostError:
             raise
         except Exception as error:
@@ -151,6 +160,32 @@ def _remembered(settings: Settings) -> Iterator[Settings]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield dataclasses.replace(settings, journal=Journal(Path(folder)))
+
+
+def _on_what_fits(
+    metric: Metric, entry: Entry, run: Callable[..., MetricRun], keep: Keep
+) -> tuple[Metric, dict[Named, Measurement]]:
+    """What `_collect` gives of the metric, or of it on as many examples as fit the budget: the metric, and that.
+
+    `keep` is given the files of the attempt that fits. OverBudgetError where none does.
+    """
+    while True:
+        kept: dict[tuple[str, str], bytes] = {}
+        try:
+            found = _collect(metric, entry, run(metric=metric, keep=partial(_hold, kept)))
+        except OverBudgetError as error:
+            fewer = metric.fewer(entry.dataset, error.share)
+            if fewer is None:
+                raise
+            metric = fewer
+        else:
+            for (name, file), content in kept.items():
+                keep(name, file, content)
+            return metric, found
+
+
+def _hold(kept: dict[tuple[str, str], bytes], metric: str, name: str, content: bytes) -> None:
+    kept[metric, name] = content
 
 
 def _collect(metric: Metric, entry: Entry, run: MetricRun) -> dict[Named, Measurement]:

@@ -1,6 +1,7 @@
 """Several models on several datasets: what is missing from their boards, in which order, and what becomes of each."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -11,7 +12,8 @@ from vaebench.core.metric import Metric
 from vaebench.evaluation.board_run import onto_board
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.executor import LostError
-from vaebench.evaluation.run import Progress, Settings, parameters
+from vaebench.evaluation.progress import Progress
+from vaebench.evaluation.run import Settings, parameters
 from vaebench.models.card import Card
 
 Job = tuple[Entry, Mapping[str, Metric]]
@@ -112,7 +114,8 @@ def outcomes(
         started, ended, measured = perf_counter(), None, list[Row]()
         begin(entry.name, entry.dataset.name)
         try:
-            for finished in onto_board(leaderboards, entry, metrics, settings, view):
+            part = None if settings.budget is None else settings.budget.share(len(jobs) + 1)
+            for finished in onto_board(leaderboards, entry, metrics, replace(settings, budget=part), view):
                 measured += finished
         except LostError:
             raise

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import ClassVar, Literal, final
 
 import torch
@@ -167,6 +168,9 @@ class Certified(Metric):
 
     version: ClassVar[int] = 1
     given = ("levels", "measure", "binarisation", "mass")
+    splits = ()
+    counts = MappingProxyType({"images": 2})
+    dear = MappingProxyType({"images": 2, "steps": 10, "chains": 2, "samples": 50})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("nll_ais", "nats", "lower", "upper"),
         Column("k_bias", "nats", "none", "estimate"),
@@ -181,6 +185,10 @@ class Certified(Metric):
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
         if self.start not in ("posterior", "prior"):
             raise ValueError(f"start = {self.start!r} should be 'posterior' or 'prior'")
+
+    @property
+    def effort(self) -> tuple[str, ...]:
+        return f"{self.steps:,} steps", f"{self.chains:,} chains"
 
     @property
     def shorter(self) -> tuple[int, ...]:
@@ -230,10 +238,13 @@ class Certified(Metric):
 
 
 def spaced(split: Split, images: int) -> Split:
-    """`images` evenly spaced images of `split`, or all where it has fewer: some splits are in an order."""
+    """`images` evenly spaced images of `split`, or all where it has fewer: some splits are in an order.
+
+    The noise of an image does not depend on how many there are.
+    """
     if images >= len(split):
         return split
-    return split.part(torch.arange(images) * len(split) // images, f"{images} of {split.name}")
+    return split.thinned(torch.arange(images) * len(split) // images, f"{images} of {split.name}")
 
 
 plugin = {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import ClassVar, Literal, final
 
 import torch
@@ -38,6 +39,8 @@ class CloudSamples(Metric):
 
     version: ClassVar[int] = 1
     given = ("binarisation",)
+    splits = ()
+    counts = MappingProxyType({"clouds": 2})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("one_nna", "fraction", "none", "estimate"),
         Column("cov", "fraction", "higher", "estimate"),

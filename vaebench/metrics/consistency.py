@@ -89,6 +89,7 @@ class Consistency(Metric):
 
     version: ClassVar[int] = 2
     given = ("binarisation",)
+    splits = ("split", "train")
     columns: ClassVar[tuple[Column, ...]] = (
         Column("consistency_small", "nats", "lower", "estimate"),
         Column("consistency_large", "nats", "lower", "estimate"),

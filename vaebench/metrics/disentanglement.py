@@ -96,6 +96,7 @@ class Disentanglement(Metric):
 
     version: ClassVar[int] = 1
     given = ("binarisation",)
+    splits = ()
     columns: ClassVar[tuple[Column, ...]] = (
         Column("mig_dlib", "", "higher", "estimate"),
         Column("mig_chen", "", "higher", "estimate"),

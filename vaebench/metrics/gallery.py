@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -54,6 +55,9 @@ class Gallery(Metric):
 
     version: ClassVar[int] = 1
     given = ("binarisation",)
+    splits = ("split", "reference")
+    counts = MappingProxyType({"samples": 2, "candidates": 2})
+    dear = MappingProxyType({"candidates": 100})
     columns: ClassVar[tuple[Column, ...]] = (Column("pictures", "", "none", "exact"),)
 
     def __post_init__(self) -> None:

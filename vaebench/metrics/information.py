@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import ClassVar, final
 
 import torch
@@ -49,6 +50,7 @@ class Information(Metric):
 
     version: ClassVar[int] = 2
     given = ("binarisation",)
+    dear = MappingProxyType({"burda": 50})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("mutual_information", "nats", "none", "estimate"),
         Column("mutual_information_cap", "nats", "none", "exact"),

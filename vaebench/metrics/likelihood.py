@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 from vaebench.core.data import Dataset, Space, Split
@@ -32,6 +33,7 @@ class Likelihood(Metric):
 
     version: ClassVar[int] = 1
     given = ("levels", "measure", "binarisation", "mass")
+    dear = MappingProxyType({"samples": 50})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("nll", "nats", "lower", "upper"),
         Column("bpd", "bits/dim", "lower", "upper"),
@@ -47,6 +49,10 @@ class Likelihood(Metric):
         for name in ("samples", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least 1")
+
+    @property
+    def effort(self) -> tuple[str, ...]:
+        return (f"{self.samples:,} draws",)
 
     def depends(self, given: Given) -> Mapping[str, Any]:
         once = given.binarisation == "none"  # then `repeats` is not used

@@ -64,6 +64,7 @@ class Probe(Metric):
 
     version: ClassVar[int] = 1
     given = ("binarisation",)
+    splits = ("split", "train")
     columns: ClassVar[tuple[Column, ...]] = (
         *(Column(f"{kind}_{size}", "fraction", "higher", "estimate")
           for kind in ("probe", "knn") for size in (*SIZES, "all")),

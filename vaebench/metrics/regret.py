@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import ClassVar, final
 
 import pyarrow as pa
@@ -139,6 +140,9 @@ class Regret(Metric):
     version: ClassVar[int] = 1
     given = ("levels", "binarisation", "mass")
     immaterial = ("resamples",)
+    splits = ()
+    counts = MappingProxyType({"images": 2})
+    dear = MappingProxyType({"images": 5, "samples": 10, "steps": 5})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("regret", "nats", "none", "estimate"),
         Column("auroc", "", "higher", "estimate", ("score", "set")),
@@ -151,6 +155,10 @@ class Regret(Metric):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
 
+    @property
+    def effort(self) -> tuple[str, ...]:
+        return (f"({self.steps:,} steps and twice {self.samples:,} draws)",)
+
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
         if (reason := super().unsupported(model, dataset)) is not None:
             return reason
@@ -160,7 +168,7 @@ class Regret(Metric):
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
-        own = split.part(torch.arange(min(self.images, len(split))), f"{split.name} first {self.images}")
+        own = split.thinned(torch.arange(min(self.images, len(split))), f"{split.name} first {self.images}")
         try:
             background = run.resources.model(self.background.replace("{model}", run.model_name))
         except UnavailableError as error:
@@ -176,7 +184,7 @@ class Regret(Metric):
             raise UnavailableError(
                 f"none of {', '.join(PAIRS[dataset.name])} is at hand to compare {dataset.name} with"
             )
-        inside = self._scores(model, background, own, own.name, run)
+        inside = self._scores(model, background, own, f"{split.stream} first", run)
         yield Measurement.mean("regret", inside["regret"])
         run.keep_values({"regret": inside["regret"]})
         run.keep("scores.parquet", _table({dataset.name: inside, **sets}))

@@ -130,6 +130,7 @@ class Tracin(Metric):
 
     version: ClassVar[int] = 1
     given = ("binarisation",)
+    splits = ()  # of the whole training
     columns: ClassVar[tuple[Column, ...]] = (
         Column("cleaning_auc", "", "higher", "estimate"),
         Column("cleaning_auc_loss", "", "none", "estimate"),

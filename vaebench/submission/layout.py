@@ -11,7 +11,7 @@ from vaebench.models import card as cards
 
 if TYPE_CHECKING:
     from vaebench.core.metric import Metric
-    from vaebench.evaluation.run import Progress
+    from vaebench.evaluation.progress import Progress
     from vaebench.submission.folder import Submission
 
 

@@ -10,7 +10,8 @@ from vaebench.core.data import Dataset, Split, fingerprint
 from vaebench.core.metric import Measurement, Metric
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation.entry import of_model
-from vaebench.evaluation.run import MetricRun, Settings, Silent
+from vaebench.evaluation.progress import Silent
+from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.statistics import mean_stderr
 
 LIMIT = 4.0  # standard errors: a right estimator exceeds this once in 16,000 comparisons

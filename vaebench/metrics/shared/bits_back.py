@@ -6,6 +6,7 @@ the same in the other order. Networks always see one number of images, so that t
 Source: Townsend, Bird & Barber 2019 (BB-ANS, arXiv 1901.04866); Townsend et al. 2020 (HiLLoC, arXiv 1912.09953).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -87,14 +88,15 @@ class BitsBack:
         return 24 * NETWORK * sum(group.numel() for group in latents)
 
     @torch.no_grad()
-    def push(self, x: Tensor, stack: Stack, first: int = 0) -> list[int]:
-        """Push images x (N, *shape), whose first is called number `first` in messages; the bits that each has added.
+    def push(self, x: Tensor, stack: Stack, numbers: Sequence[int] | None = None) -> list[int]:
+        """Push images x (N, *shape), which messages call `numbers`, by default from 0; the bits that each has added.
 
         Raises BinsError if a posterior lies between the bins.
         """
         added: list[int] = []
+        numbers = range(len(x)) if numbers is None else numbers
         for start in range(0, len(x), NETWORK):
-            added += self._push(x[start : start + NETWORK], stack, first + start)
+            added += self._push(x[start : start + NETWORK], stack, numbers[start : start + NETWORK])
         return added
 
     @torch.no_grad()
@@ -107,7 +109,7 @@ class BitsBack:
         parts = [self._pop(min(NETWORK, count - start), stack) for start in reversed(starts)]
         return torch.cat(parts[::-1])
 
-    def _push(self, x: Tensor, stack: Stack, first: int) -> list[int]:
+    def _push(self, x: Tensor, stack: Stack, numbers: Sequence[int]) -> list[int]:
         count, before = len(x), 0
         added = [0] * count
         q, p = self._posterior(x), self.model.prior(NETWORK).chain()
@@ -115,7 +117,7 @@ class BitsBack:
         for g in range(len(p.conditionals)):
             group = self._group(q, p, walk, g)
             for i in range(count):
-                self._check(group, i, first + i)
+                self._check(group, i, numbers[i])
                 before = stack.bits
                 group.bins[i] = stack.pop(codes.normal_masses(group.mean[i], group.scale[i], self.bins))
                 added[i] += stack.bits - before

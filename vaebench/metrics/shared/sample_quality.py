@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -73,6 +74,9 @@ class SampleQuality(Metric, ABC):
     limit: int | None = None
 
     given = ("binarisation",)  # the likelihood only by how an image is shown
+    splits = ("split", "reference")
+    counts = MappingProxyType({"samples": 2, "candidates": 3})
+    dear = MappingProxyType({"samples": 50, "candidates": 200})
     batch: ClassVar[int] = BLOCK
     """How many images pass the network of features at once."""
 
