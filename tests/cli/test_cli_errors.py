@@ -330,7 +330,7 @@ def test_a_full_disk_while_the_journal_is_written_is_a_warning(
         _fails_on(patch, "replace", ".block", errno.ENOSPC)
         result = vaebench(*quick)
     assert result.exit_code == 0
-    warning, written = result.stderr.splitlines()
+    _, warning, written = result.stderr.splitlines()
     assert os.strerror(errno.ENOSPC) in warning
     assert "the run goes on without resume" in warning
     assert "written to" in written
