@@ -254,11 +254,12 @@ def sentence(table: Headline) -> str:
         told.append(f"its bound may be about {float(f'{slack:.1g}'):g}{unit} loose")
     near = [line.name for line, other in known if other.rank and other.rank.first == 1 and other is not cell]
     if near:
-        told.append(f"{_listed(near)} cannot be told apart from it")
+        told.append(f"{listed(near)} cannot be told apart from it")
     return "; ".join(told) + "."
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -90,7 +90,8 @@ def read(root: Path, row: Row) -> NDArray[np.float64]:
         opened(file, MOST_VALUES) as parquet,
     ):
         said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
-        kept = {c: np.asarray(column, dtype=np.float64) for c, column in parquet.read().to_pydict().items()}
+        table = parquet.read(use_threads=False)
+        kept = {name: np.asarray(table[name].to_numpy(), dtype=np.float64) for name in table.column_names}
     for field in ABOUT:
         if (found := said.get(field)) != (wanted := str(getattr(row, field))):
             raise DataError(f"{file} is stale: its {field} is {found}, the row's {wanted}; do {again}")

@@ -269,8 +269,9 @@ def render(leaderboards: Path | None) -> None:
 def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
     """Write every board as a folder of pages that open from disk: open index.html in a browser.
 
-    A page for each dataset and each model, with cards, provenance, curves and pictures. Pages of an earlier site in the
-    same folder that are out of date are removed; nothing else there is touched.
+    A page for each dataset and each model, with cards, provenance, curves and pictures, and the boards as CSV and
+    Parquet. Pages of an earlier site in the same folder that are out of date are removed; nothing else there is
+    touched.
     """
     from vaebench.boards import site
     from vaebench.cli import bar as progress
@@ -278,12 +279,13 @@ def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
 
     boards = open_boards(leaderboards)
     with progress.Bar() as bar:
-        pages = site.write(boards.folder, out, bar.report)
+        written = site.write(boards, out, bar.report)
     tell_boards(leaderboards, boards)
     if as_json:
-        terminal.print_json({"index": str(out / "index.html"), "pages": pages})
+        terminal.print_json({"index": str(out / "index.html"), **written._asdict()})
     else:
-        click.echo(f"{out / 'index.html'} ({pages} pages)")
+        removed = f"; {written.removed} files of an earlier site removed" if written.removed else ""
+        click.echo(f"{out / 'index.html'} ({written.pages} pages{removed})")
 
 
 board.add_command(claims)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hostile import CARD, keep, rows
 
-from vaebench.boards import site
+from vaebench.boards import overlay, site
 from vaebench.boards import store as board
 from vaebench.core import files
 
@@ -37,7 +37,7 @@ def leaderboards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pages(leaderboards: Path) -> dict[str, bytes]:
     """Every file of its site."""
     with _its_zoo(leaderboards.parent):
-        return dict(site.pages(leaderboards, lambda done, total, model: None))
+        return dict(site.pages(overlay.opened(leaderboards), lambda done, total, model: None))
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def folder(leaderboards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Its site on disk."""
     out = tmp_path_factory.mktemp("site")
     with _its_zoo(leaderboards.parent):
-        site.write(leaderboards, out, lambda done, total, model: None)
+        site.write(overlay.opened(leaderboards), out, lambda done, total, model: None)
     return out
 
 

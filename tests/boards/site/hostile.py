@@ -7,9 +7,11 @@ from typing import Any
 import board_rows
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
 from vaebench.boards.rows import Row
+from vaebench.metrics.shared import image_grid
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 IMAGE = "\"'><img src=http://example.com/x.png onerror=alert(1)>"
@@ -20,7 +22,7 @@ HERE: dict[str, Any] = {
     "weights_sha256": "ab" * 32,
     "dataset": "mnist",
     "data_fingerprint": "cd" * 32,
-    "comparability": '{"samples": 100}',
+    "comparability": '{"levels": 2, "mass": "proper", "samples": 1000}',
     "stderr": 0.1,
     "torch": "2.6",
     "commit": "0" * 40,
@@ -42,6 +44,12 @@ def rows() -> list[Row]:
         found.append(row(model=model, column="elbo", value=-nll, better="higher", bound="lower"))
         curve = ((0.0, 1.0, 2.0), (0.0, 0.2 + i / 10, 1.0), f"tau $\\frac {IMAGE}", f"P < tau {SCRIPT}")
         found.append(row(model=model, metric="latent-gap", column="leaked", value=i / 10, unit="", curve=curve))
+        found += [
+            row(model=model, metric="regret", column=column, better=better, unit="", value=value + i / 100,
+                stderr=0.001, facet=f'{{"score": "{score}", "set": "{name}"}}')
+            for score in ("likelihood", "regret") for name in ("noise", "rotated")
+            for column, better, value in (("auroc", "higher", 0.9), ("auprc", "higher", 0.8), ("fpr95", "lower", 0.2))
+        ]  # fmt: skip
     found.append(row(model="delta", device=SCRIPT, **FAILED))
     protocol = f'{{"note": "{SCRIPT}"}}'
     found.append(row(model="beta", metric=f"own {IMAGE}", comparability=protocol, column="score & more", unit="<b>"))
@@ -49,10 +57,13 @@ def rows() -> list[Row]:
 
 
 def keep(root: Path) -> None:
-    """Files beside alpha's rows: a picture, two that are none, a link, and the scores of likelihood regret."""
+    """Files beside alpha's rows: pictures, some damaged, some none, a link, and the scores of likelihood regret."""
     folder = root / "mnist" / "alpha" / "gallery"
     folder.mkdir(parents=True)
-    Image.new("L", (32, 16), 128).save(folder / "samples.png")
+    images = torch.arange(64 * 28 * 28).view(64, 1, 28, 28).to(torch.uint8)
+    samples = image_grid.png("samples", [[image_grid.Row("", (part,)) for part in images.split(8)]])
+    (folder / "samples.png").write_bytes(samples)
+    (folder / "reconstructions.png").write_bytes(samples[:-200])
     Image.new("L", (16, 16), 20).save(folder / "<b>bold.png")
     (folder / "page.png").write_text(f"<html>{SCRIPT}</html>")
     (folder / "drawing.svg").write_text(SVG)

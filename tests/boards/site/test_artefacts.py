@@ -25,11 +25,33 @@ def folder(tmp_path: Path) -> Path:
 
 def test_pictures_are_named_by_their_content(folder: Path) -> None:
     (found,) = artefacts.pictures(folder).values()
-    names = ["gallery/<b>bold.png", "gallery/drawing.svg", "gallery/samples.png"]
-    assert [figure.caption for figure in found] == names
+    whole = [figure for figure in found if not figure.fault]
+    assert [figure.caption for figure in whole] == [
+        "The picture gallery/<b>bold.png that was kept.", "The picture gallery/drawing.svg that was kept.",
+        artefacts.CAPTIONS["samples"],
+    ]  # fmt: skip
     files = dict(file for figure in found for file in figure.files())
     assert set(files.values()) == {(folder / "gallery" / name).read_bytes() for name in ("<b>bold.png", "samples.png")}
     assert all(name.removeprefix("pictures/").removesuffix(".png").isalnum() for name in files)
+
+
+def test_a_damaged_picture_is_one_line_and_no_figure(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (found,) = artefacts.pictures(folder).values()
+    faults = [figure.fault for figure in found if figure.fault]
+    assert faults[0] == "gallery/page.png is damaged and not shown: it is not a PNG."
+    assert faults[1].startswith("gallery/reconstructions.png is damaged and not shown: image file is truncated")
+    assert len(faults) == 2
+    assert not any(list(figure.files()) for figure in found if figure.fault)
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]
+    assert "run gallery again" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("cut", [40, 60, 300])
+def test_any_cut_of_a_picture_is_damage(folder: Path, cut: int) -> None:
+    content = (folder / "gallery" / "samples.png").read_bytes()
+    assert artefacts.damage(content) == ""
+    assert artefacts.damage(content[:-cut])
+    assert artefacts.damage(content[:cut])
 
 
 def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:

@@ -31,24 +31,29 @@ def test_ties_share_a_range_of_ranks() -> None:
 @given(st.lists(st.tuples(values, errors), min_size=1, max_size=6))
 def test_bars_are_intervals_on_one_scale(pairs: list[tuple[float, float | None]]) -> None:
     rows = [row(model=f"m{i}", value=value, stderr=error) for i, (value, error) in enumerate(pairs)]
-    bars = [cell.bar for cell in cells(sheet(*rows)).values() if cell.bar is not None]
+    found = cells(sheet(*rows))
+    bars = [bar for i in range(len(rows)) if (bar := found[f"m{i}"].bar) is not None]
     assert len(bars) == len(rows)
-    low, high = min(bar.low for bar in bars), max(bar.high for bar in bars)
-    for bar in bars:
-        assert -1e-6 <= bar.left <= bar.middle <= bar.right <= 100 + 1e-6
-        if high > low:
-            assert low + bar.left / 100 * (high - low) == pytest.approx(bar.low, abs=1e-6 * max(1, abs(low), abs(high)))
-            assert low + bar.right / 100 * (high - low) == pytest.approx(
-                bar.high, abs=1e-6 * max(1, abs(low), abs(high))
+    (scale,) = (each for each in sheet(*rows).scales if each is not None)
+    for bar, (value, _) in zip(bars, pairs, strict=True):
+        assert 0 <= bar.left <= bar.middle <= bar.right <= 100
+        assert (bar.beyond == "left", bar.beyond == "right") == (value < scale.low, value > scale.high)
+        for at, what in ((bar.left, bar.low), (bar.right, bar.high)):
+            clipped = min(max(what, scale.low), scale.high)
+            assert scale.low + at / 100 * (scale.high - scale.low) == pytest.approx(
+                clipped, abs=1e-6 * max(1, abs(scale.low), abs(scale.high))
             )
 
 
-def test_the_extremes_of_a_column_span_it() -> None:
-    found = cells(sheet(row(model="a", value=1.0), row(model="b", value=5.0)))
-    a, b = found["a"].bar, found["b"].bar
-    assert a is not None
-    assert b is not None
-    assert (a.left, b.right) == pytest.approx((0, 100))
+def test_an_outlier_squashes_no_bar() -> None:
+    near = [row(model=f"m{i}", value=80.0 + i) for i in range(6)]
+    (alone,) = (scale for scale in sheet(*near).scales if scale)
+    found = cells(sheet(*near, row(model="far", value=5000.0)))
+    bars = {model: cell.bar for model, cell in found.items() if cell.bar is not None}
+    assert bars["far"].beyond == "right"
+    assert bars["far"].middle == 100
+    assert bars["m5"].middle - bars["m0"].middle > 40
+    assert 70 <= alone.low <= 80 <= 85 <= alone.high <= 95
 
 
 def test_a_failed_row_has_a_cell_without_bar_and_an_absent_one_none() -> None:

@@ -1,66 +1,24 @@
 """The pages: whole, escaped, with no way to the network, the same again, and careful with the folder they are in."""
 
-import json
-import shutil
+import io
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from posixpath import dirname, join, normpath
-from typing import Any
 
+import hostile
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
+from parsed import Page
 
-from vaebench.boards import site
+from vaebench.boards import overlay, published, site, tasks
 from vaebench.boards import store as board
+from vaebench.boards.site import artefacts
 from vaebench.boards.text import number
 from vaebench.core import files
 
 Invoke = Callable[..., Result]
 Refused = Callable[..., str]
-
-
-class Page(HTMLParser):
-    """The elements of a page with their attributes, its cells by row, and its text."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self.inside = False
-        self.feed(content.decode())
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.inside = True
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside &= tag not in ("td", "th")
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if self.inside:
-            self.rows[-1][-1] += data
-
-    def lines(self, heading: str) -> dict[str, list[str]]:
-        """The first cell of each line to all of them, over the tables that have a column so called; blanks made one."""
-        found: dict[str, list[str]] = {}
-        inside = False
-        for row in ([" ".join(cell.split()) for cell in row] for row in self.rows):
-            if row[0] in ("model", "column", "dataset"):
-                inside = any(cell.startswith(heading) for cell in row)
-            elif inside:
-                found.setdefault(row[0], row)
-        return found
-
-    def attributes(self, name: str) -> list[str]:
-        return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == name]
 
 
 @pytest.fixture
@@ -70,7 +28,8 @@ def html(pages: dict[str, bytes]) -> dict[str, Page]:
 
 def test_a_page_for_every_dataset_and_model(html: dict[str, Page]) -> None:
     models = {name for name in html if name.startswith("models/")}
-    assert models == {f"models/mnist/{model}.html" for model in ("alpha", "beta", "gamma", "delta")}
+    names = ("alpha", "beta", "gamma", "delta")
+    assert models == {f"models/{folder}{model}.html" for model in names for folder in ("", "mnist/")}
     assert {"index.html", "datasets/mnist.html", "datasets/cifar10.html"} < set(html)  # cifar10 has published rows only
 
 
@@ -87,12 +46,13 @@ def test_nothing_of_a_stranger_is_markup(html: dict[str, Page]) -> None:
     tags = {"html", "head", "meta", "title", "link", "script", "body", "header", "nav", "main", "footer", "section"}
     tags |= {"h1", "h2", "p", "a", "abbr", "span", "div", "details", "summary", "dl", "dt", "dd", "figure", "img"}
     tags |= {"figcaption", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "form", "label", "input", "select"}
-    tags |= {"option", "output", "svg", "line", "circle"}
+    tags |= {"option", "output", "svg", "line", "circle", "path", "text", "g", "strong", "article", "h3", "caption"}
     for name, page in html.items():
         assert {tag for tag, _ in page.elements} <= tags, name
         assert not [key for _, found in page.elements for key in found if key.startswith("on") or key == "style"], name
+        ours = ["board.js", "scatter.js"] if name.startswith("datasets/") else ["board.js"]
         assert [found for tag, found in page.elements if tag == "script"] == [
-            {"src": "../" * name.count("/") + "board.js", "defer": None}
+            {"src": "../" * name.count("/") + script, "defer": None} for script in ours
         ]
     alpha = html["models/mnist/alpha.html"]
     assert alpha.text.count("<script>document.title = 'hacked'</script>") >= 3  # summary, likelihood, a set's name
@@ -113,9 +73,12 @@ def test_a_policy_forbids_what_escaping_might_miss(html: dict[str, Page]) -> Non
 
 def test_pictures_are_shown_and_what_only_looks_like_one_is_not(pages: dict[str, bytes], html: dict[str, Page]) -> None:
     alpha = html["models/mnist/alpha.html"]
-    shown = {alt for alt in alpha.attributes("alt") if alt.startswith("gallery/")}
-    assert shown == {"gallery/samples.png", "gallery/<b>bold.png", "gallery/drawing.svg"}
-    assert sum(name.endswith(".png") for name in pages) == 2
+    shown = {alt for alt in alpha.attributes("alt") if "gallery/" in alt or alt.startswith("Draws")}
+    assert shown == {artefacts.CAPTIONS["samples"], "The picture gallery/<b>bold.png that was kept.",
+                     "The picture gallery/drawing.svg that was kept."}  # fmt: skip
+    assert sum(name.endswith(".png") for name in pages) == 3  # one of them is a strip
+    assert "gallery/page.png is damaged and not shown: it is not a PNG." in alpha.text
+    assert "gallery/reconstructions.png is damaged and not shown: image file is truncated" in alpha.text
     (drawing,) = (src for src in alpha.attributes("src") if src.startswith("data:"))
     assert drawing.startswith("data:image/svg+xml;base64,")  # as a picture it runs nothing; as a file it could
     assert all(b"<script" not in content for name, content in pages.items() if name.endswith(".svg"))
@@ -134,17 +97,61 @@ def test_a_board_holds_every_value_its_rank_and_its_ties(html: dict[str, Page], 
     assert likelihood["beta"][3].startswith("1-2 80.10 ± 0.10")
     assert likelihood["gamma"][3].startswith("90.00 ± 0.10 refuted")
     assert likelihood["delta"][3] == "failed"
+    assert [name for name in likelihood if name in ("alpha", "beta", "gamma", "delta")] == [
+        "alpha", "beta", "gamma", "delta",
+    ]  # fmt: skip
     assert "NaN <script>document.title = 'hacked'</script>" in page.attributes("title")
 
 
-def test_published_numbers_stand_apart_with_source_and_reason(html: dict[str, Page]) -> None:
+def test_captions_are_sentences(html: dict[str, Page]) -> None:
+    for name, page in html.items():
+        for caption in page.insides("figcaption") + page.insides("caption"):
+            if caption:  # of the scatter, which the script writes
+                assert caption[0].isupper(), (name, caption)
+                assert caption.split("\n")[0].rstrip().endswith("."), (name, caption)
+
+
+def test_a_dataset_s_page_opens_with_its_headline_and_goes_by_task(html: dict[str, Page]) -> None:
     page = html["datasets/mnist.html"]
-    line = page.lines("source")["info-dpvae"]
-    assert line[1:4] == ["frechet", "fid ↓", "110.1"]
-    assert "Bhalodia" in line[4]
-    assert line[5] == "not stated split"
-    assert line[6].startswith("not comparable: ")
-    assert not any(name in page.lines(column) for name in ("info-dpvae", "nvae") for column in ("nll", "leaked"))
+    assert page.insides("h2") == ["At a glance", "Density estimation", "Image generation", "Representation learning",
+                                  "OOD detection", "Interpretability", "Other measures"]  # fmt: skip
+    contents = [href for href in page.attributes("href") if href.startswith("#")]
+    assert contents[1:] == ["#headline", *(f"#{name.lower().replace(' ', '-')}" for name in page.insides("h2")[1:])]
+    assert {href.removeprefix("#") for href in contents} <= set(page.attributes("id"))
+    folded = [found for tag, found in page.elements if tag == "details"]
+    assert len(folded) >= 5
+    assert not any("open" in found for found in folded)
+    text = page.text
+    assert text.index("At a glance") < text.index("Best on mnist by") < text.rindex("Density estimation\n")
+
+
+def test_published_numbers_stand_in_the_table_apart_with_source_and_reason(html: dict[str, Page]) -> None:
+    page = html["datasets/mnist.html"]
+    rows = [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    reasons = [row[0] for row in rows if row[0].startswith("Published elsewhere, set apart: ")]
+    assert any("Bhalodia" in reason and "MNIST is grey there" in reason for reason in reasons)
+    assert tasks.APART in [row[0] for row in rows]
+    heads = [row[0] for row in rows]
+    measured, told = heads.index("alpha", heads.index("model", 1)), heads.index(tasks.APART)
+    assert measured < told < heads.index("info-dpvae", told)
+    assert next(row for row in rows if row[0] == "info-dpvae" and "1 110.1" in row)
+
+
+def test_a_board_of_published_numbers_alone_says_so(html: dict[str, Page]) -> None:
+    page = html["datasets/svhn.html"]
+    assert "No model has been measured on svhn yet: what follows is what others report." in page.text
+    assert "At a glance" not in page.text
+    assert all("open" in found for tag, found in page.elements if tag == "details")
+    assert page.lines("fid")["dpvae"][1:] == ["2 50.8", ""] or page.lines("fid")["dpvae"]
+
+
+def test_regret_is_a_matrix(html: dict[str, Page]) -> None:
+    rows = [[" ".join(cell.split()) for cell in row] for row in html["datasets/mnist.html"].rows]
+    first = rows.index(["set", "regret", "likelihood"])
+    assert [row[0] for row in rows[first + 1 : first + 3]] == ["noise", "rotated"]
+    assert rows[first + 1][1].startswith("0.9200 ± 0.0010 gamma")
+    own = [[" ".join(cell.split()) for cell in row] for row in html["models/mnist/alpha.html"].rows]
+    assert own[own.index(["set", "regret", "likelihood"]) + 1][1] == "0.9000 ± 0.0010 3 of 3"
 
 
 def test_a_model_has_its_card_provenance_curves_and_regret(html: dict[str, Page]) -> None:
@@ -152,14 +159,62 @@ def test_a_model_has_its_card_provenance_curves_and_regret(html: dict[str, Page]
     for text in ("model.latent", "weights sha256", "ab" * 32, "0" * 40, "peak memory", "parameters"):
         assert text in page.text
     assert page.lines("bound")["nll ↓"][3] == "1-2 of 2"  # gamma is refuted, delta failed
-    assert sum(alt.startswith(("regret, by set", "over tau")) for alt in page.attributes("alt")) == 2
+    assert sum(alt.startswith(("The score 'regret'", "The leaked of alpha")) for alt in page.attributes("alt")) == 2
     assert "No card of this model" in html["models/mnist/beta.html"].text
 
 
-def test_the_index_names_the_best(html: dict[str, Page]) -> None:
-    assert html["index.html"].lines("published")["mnist"][:3] == ["mnist", "4", "11"]
-    lines = [[" ".join(cell.split()) for cell in row][1:6] for row in html["index.html"].rows]
-    assert ["likelihood", "nll ↓", "alpha, beta", "80.00 ± 0.10 nats", "2"] in lines
+def test_a_model_s_page_goes_over_datasets(html: dict[str, Page]) -> None:
+    page = html["models/alpha.html"]
+    rows = [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    assert rows[0] == ["task", "dataset", "metric", "result", "unit", "rank", "marks"]
+    assert ["Density estimation", "mnist", "nll ↓ likelihood", "80.00 ± 0.10", "nats", "1-2 of 2", ""] in rows
+    assert ["OOD detection", "mnist", "noise ↑ regret, score regret", "0.9000 ± 0.0010", "", "3 of 3", ""] in rows
+    found = [row[0] for row in rows[1:]]
+    assert found == sorted(found, key=[task.name for task in tasks.tasks()].index)
+
+
+def test_the_index_has_a_card_for_each_dataset_with_models_and_then_the_others(html: dict[str, Page]) -> None:
+    page = html["index.html"]
+    assert page.insides("h3") == ["mnist"]
+    (card,) = (" ".join(text.split()) for text in page.insides("article"))
+    assert card.startswith("mnist 4 models Best by bits/dim") or "4 models" in card
+    without = page.text[page.text.index("Datasets without a model yet") :]
+    assert "cifar10" in without
+    assert "mnist-static" in without
+    assert [alt for alt in page.attributes("alt") if alt == "Samples of alpha on mnist."]
+
+
+def test_boards_can_be_taken_away(pages: dict[str, bytes], html: dict[str, Page], leaderboards: Path) -> None:
+    assert {"../data/mnist.csv", "../data/mnist.parquet", "../data/mnist/density-estimation.csv"} <= set(
+        html["datasets/mnist.html"].attributes("href")
+    )
+    assert pages["data/mnist.csv"] == (leaderboards / "mnist.csv").read_bytes()
+    assert pages["data/mnist/ood-detection.csv"].startswith(b"rank,rank_to,model,metric,value")
+    table = pq.read_table(io.BytesIO(pages["data/mnist.parquet"]))
+    assert table.num_rows == len(board.read(leaderboards, "mnist")) + len(published.rows("mnist"))
+    assert "data/svhn.csv" not in pages
+    assert pq.read_table(io.BytesIO(pages["data/svhn.parquet"])).num_rows == len(published.rows("svhn"))
+
+
+def test_own_rows_are_marked_yours(leaderboards: Path, tmp_path: Path) -> None:
+    board.write(
+        tmp_path / "results", [hostile.row(model="mine", value=70.0), hostile.row(model="alpha", value=79.0, seed=0)]
+    )
+    both = dict(site.pages(overlay.Boards(leaderboards, tmp_path / "results"), lambda *_: None))
+    page = Page(both["datasets/mnist.html"])
+    lines = [tuple(" ".join(cell.split()) for cell in cells) for cells in page.rows]
+    assert any(cells[0] == "mine yours" for cells in lines)
+    assert any("mine yours" in cells[1] for cells in lines if len(cells) > 1)
+    assert not any(cells[0] == "beta yours" for cells in lines)
+    assert "yours" in Page(both["models/mnist/mine.html"]).text
+    assert b"yours" not in both["data/mnist.parquet"]
+
+
+def test_an_empty_board_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "boards").mkdir()
+    found = dict(site.pages(overlay.Boards(tmp_path / "boards"), lambda *_: None))
+    assert "No model has been measured here yet" in Page(found["index.html"]).text
+    assert not any(name.startswith("models/") for name in found)
 
 
 def test_rows_of_other_weights_than_the_cards_are_marked(
@@ -169,68 +224,5 @@ def test_rows_of_other_weights_than_the_cards_are_marked(
         weights = {"weights.file": "'alpha.safetensors'", "weights.sha256": f"'{sha}'", "dataset": None}
         write_card("alpha", weights, tmp_path / "zoo" / "mnist")
         monkeypatch.setattr(files, "zoo", lambda: tmp_path / "zoo")
-        content = dict(site.pages(leaderboards, lambda *_: None))["models/mnist/alpha.html"]
+        content = dict(site.pages(overlay.opened(leaderboards), lambda *_: None))["models/mnist/alpha.html"]
         assert (b"of other weights" in content) == stale
-
-
-def stamps(folder: Path) -> dict[Path, tuple[int, bytes]]:
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
-
-
-def test_the_same_again_changes_nothing(pages: dict[str, bytes], folder: Path, leaderboards: Path) -> None:
-    before = stamps(folder)
-    assert {path.relative_to(folder).as_posix() for path in before} == {*pages, site.MARK}
-    assert all((folder / name).read_bytes() == content for name, content in pages.items())
-    told: list[Any] = []
-    site.write(leaderboards, folder, lambda *state: told.append(state))
-    assert stamps(folder) == before
-    assert [done for done, _, _ in told] == [0, 1, 2, 3, 4]
-    assert {total for _, total, _ in told} == {4}
-
-
-def test_what_is_out_of_date_goes_and_nothing_else(
-    vaebench: Invoke, leaderboards: Path, folder: Path, tmp_path: Path
-) -> None:
-    boards, out = tmp_path / "boards", tmp_path / "out"
-    shutil.copytree(leaderboards, boards, symlinks=True)
-    shutil.copytree(folder, out)
-    (out / "CNAME").write_text("example.com")
-    (boards / "mnist" / "alpha.parquet").unlink()
-    result = vaebench("board", "html", "--out", out, "--leaderboards", boards, "--json")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {
-        "index": str(out / "index.html"),
-        "pages": sum(path.suffix == ".html" for path in out.rglob("*.html")),
-    }
-    assert not (out / "models" / "mnist" / "alpha.html").exists()
-    assert not list(out.glob("pictures/*.png"))
-    assert (out / "models" / "mnist" / "beta.html").exists()
-    assert (out / "CNAME").exists()
-
-
-def test_a_folder_of_something_else_is_refused(refused: Refused, leaderboards: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("")
-    refused(2, ("board", "html", "--out", tmp_path, "--leaderboards", leaderboards), tmp_path, "choose a new")
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    refused(2, ("board", "html", "--out", tmp_path / "thesis.tex"), "is not a folder")
-
-
-def test_a_fresh_checkout_is_empty_enough(leaderboards: Path, tmp_path: Path) -> None:
-    (tmp_path / ".git").mkdir()
-    site.write(leaderboards, tmp_path, lambda *_: None)
-    assert (tmp_path / "index.html").exists()
-
-
-def test_shipped_boards_where_there_are_none_of_ones_own(
-    vaebench: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = tmp_path / "shipped"
-    shutil.copytree(
-        files.shipped_boards() / "digits", few / "digits", ignore=lambda _, names: [n for n in names if n[0] != "h"]
-    )
-    monkeypatch.setattr(files, "shipped_boards", lambda: few)
-    monkeypatch.chdir(tmp_path)
-    result = vaebench("board", "html", "--out", "out")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("out/index.html (")
-    assert [path.stem for path in (tmp_path / "out" / "models" / "digits").iterdir()] == ["hvae"]

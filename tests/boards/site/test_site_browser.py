@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from vaebench.boards.headline import ABSENT
+
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("there is no chromium on the PATH (Debian's package of that name)", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it is in vaebench[dev]")
 
-PAGES = ("index.html", "datasets/mnist.html", "datasets/cifar10.html", "models/mnist/alpha.html")
-BOARD = "section[data-metric=likelihood] table"
+PAGES = ("index.html", "datasets/mnist.html", "datasets/cifar10.html", "models/mnist/alpha.html", "models/alpha.html")
+BOARD = "#t1-1-table"
+HEADLINE = "#headline-table"
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
 NLL = f"{BOARD} thead th:has-text('nll')"
 CONTRAST = """() => {
     const parts = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map((part) => {
@@ -21,7 +25,9 @@ CONTRAST = """() => {
     });
     const light = (colour) => parts(colour).reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
     const page = light(getComputedStyle(document.body).backgroundColor);
-    return [...document.querySelectorAll("h1, p, a, th, td, .quiet, .rank")].map((element) => {
+    const shown = [...document.querySelectorAll("h1, p, a, th, td, dt, dd, .quiet, .rank")].filter((element) =>
+        element.checkVisibility() && !element.closest("svg"));
+    return shown.map((element) => {
         let around = element;
         while (getComputedStyle(around).backgroundColor === "rgba(0, 0, 0, 0)") around = around.parentElement;
         const both = [light(getComputedStyle(element).color), light(getComputedStyle(around).backgroundColor)];
@@ -67,13 +73,21 @@ def page(
 
 def go(page: "sync_api.Page", folder: Path, name: str = "datasets/mnist.html") -> None:
     page.goto((folder / name).as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
     page.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
 
 
 def models(page: "sync_api.Page") -> list[str]:
     """The models of the board of likelihood that are shown, from above."""
-    return [text.strip() for text in page.locator(f"{BOARD} tbody th:visible").all_inner_texts()]
+    shown = page.locator(f"{BOARD} tbody:not(.published) th:visible").all_inner_texts()
+    return [text.strip() for text in shown]
+
+
+def headline(page: "sync_api.Page") -> list[tuple[str, str]]:
+    """The places and models of the headline that are shown, from above."""
+    rows = page.locator(f"{HEADLINE} tbody tr:visible")
+    return [(row.locator("[data-place]").inner_text(), row.locator("th a").inner_text()) for row in rows.all()]
 
 
 def order(page: "sync_api.Page") -> str | None:
@@ -108,7 +122,8 @@ def test_the_policy_stops_a_script_that_got_past_escaping(
 
 def test_a_click_sorts_and_says_so(page: "sync_api.Page", folder: Path) -> None:
     go(page, folder)
-    assert (models(page), order(page)) == (["alpha", "beta", "gamma", "delta"], None)
+    page.click(f"{BOARD} thead th:has-text('seed') button")
+    assert order(page) is None
     page.click(f"{NLL} button")
     assert (models(page), order(page)) == (["alpha", "beta", "gamma", "delta"], "ascending")
     page.click(f"{NLL} button")
@@ -133,11 +148,9 @@ def test_tie_groups_are_parted(page: "sync_api.Page", folder: Path) -> None:
 
 def test_the_keyboard_sorts(page: "sync_api.Page", folder: Path) -> None:
     go(page, folder)
-    for _ in range(40):
+    for _ in range(200):
         page.keyboard.press("Tab")
-        if page.evaluate(f"document.activeElement.matches(`{BOARD} button`)") and page.evaluate(
-            "document.activeElement.textContent.includes('nll')"
-        ):
+        if page.evaluate(f"document.activeElement.matches(`{BOARD} th[data-key=nll] button`)"):
             break
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
@@ -158,39 +171,145 @@ def test_a_filter_hides_rows_and_what_is_left_empty(page: "sync_api.Page", folde
     total = int(page.inner_text("output").split()[2])
     page.fill("[data-filter]", "GAMMA")
     assert models(page) == ["gamma"]
-    assert page.inner_text("output") == f"2 of {total} rows"
-    assert page.locator("section:has(#published)").is_hidden()
+    shown = int(page.inner_text("output").split()[0])
+    assert page.inner_text("output") == f"{shown} of {total} lines"
+    assert 0 < shown < total
+    assert [name for _, name in headline(page)] == ["gamma"]
+    assert page.locator("tbody.published:visible").count() == 0
     page.fill("[data-filter]", "no such model")
-    assert page.locator("section:visible").count() == 0
+    assert page.locator("details:has(table[data-sortable]):visible").count() == 0
     page.fill("[data-filter]", "")
     assert len(models(page)) == 4
 
 
-def test_choices_narrow_the_tables(page: "sync_api.Page", folder: Path) -> None:
+def test_choices_narrow_the_table_of_a_model(page: "sync_api.Page", folder: Path) -> None:
+    go(page, folder, "models/alpha.html")
+    page.select_option("[data-choose=task]", "OOD detection")
+    shown = page.locator("#results tbody tr:visible")
+    assert {text.split("\t")[0].strip() for text in shown.all_inner_texts()} == {"OOD detection"}
+    assert page.inner_text("output").split()[0] == "4"
+    assert "task=OOD+detection" in page.url
+    page.reload()
+    assert page.locator("#results tbody tr:visible").count() == 4
+
+
+def test_the_headline_s_places_are_those_of_the_column_it_is_in_order_of(page: "sync_api.Page", folder: Path) -> None:
     go(page, folder)
-    page.select_option("[data-choose=metric]", "latent-gap")
-    shown = page.locator("section:visible h2").all_inner_texts()
-    assert [text.split()[0] for text in shown] == ["latent-gap"]
-    page.select_option("[data-choose=class]", index=1)
-    assert page.inner_text("output").split()[0] in ("0", "3")
+    assert headline(page) == [("1-2", "alpha"), ("1-2", "beta"), (ABSENT, "gamma"), (ABSENT, "delta")]
+    page.click(f"{HEADLINE} thead th[data-key=elbo] button")
+    assert headline(page)[:3] == [("1-2", "alpha"), ("1-2", "beta"), ("3", "gamma")]
+    page.click(f"{HEADLINE} thead th[data-key=elbo] button")
+    assert headline(page)[0] == ("3", "gamma")
+
+
+def test_the_address_keeps_order_filter_and_axes(page: "sync_api.Page", folder: Path) -> None:
+    go(page, folder)
+    page.click(f"{HEADLINE} thead th[data-key=elbo] button")
+    page.click(f"{HEADLINE} thead th[data-key=elbo] button")
+    page.click(f"{BOARD} thead th[data-key=model] button")
+    page.fill("[data-filter]", "a")
+    page.select_option("[data-axis=x]", "ood_auroc")
+    address = page.url
+    assert "sort=headline-table%3Aelbo%3Aascending%2Ct1-1-table%3Amodel%3Aascending" in address
+    assert "filter=a" in address
+    assert "x=ood_auroc" in address
+    before = headline(page), models(page), page.inner_text("figcaption >> nth=0")
+    page.goto("about:blank")
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    assert (headline(page), models(page), page.inner_text("figcaption >> nth=0")) == before
+    assert page.input_value("[data-filter]") == "a"
+    assert page.input_value("[data-axis=x]") == "ood_auroc"
+    page.fill("[data-filter]", "")
+    assert "filter" not in page.url
+
+
+def test_an_address_of_nonsense_is_the_page_as_it_is(page: "sync_api.Page", folder: Path) -> None:
+    odd = "?sort=x:y:z,headline-table:none:ascending,headline-table:nll:sideways,,&x=none&y=%3Cb%3E&filter=#nothing"
+    page.goto((folder / "datasets" / "mnist.html").as_uri() + odd)
+    assert [name for _, name in headline(page)] == ["alpha", "beta", "gamma", "delta"]
+    assert page.input_value("[data-axis=x]") == "nll"
+
+
+def test_the_scatter_names_who_is_beaten_by_none(page: "sync_api.Page", folder: Path) -> None:
+    go(page, folder)
+    page.select_option("[data-axis=x]", "nll")
+    page.select_option("[data-axis=y]", "elbo")
+    assert page.inner_text("figcaption >> nth=0") == "Of 3 models, no other is better in both than alpha."
+    assert page.locator(".pareto svg a").count() == 3
+    assert page.locator(".pareto svg a.best title").text_content() == (
+        "alpha: NLL, nats 80.00 ± 0.10, ELBO, nats -80.00 ± 0.10"
+    )
+    page.select_option("[data-axis=y]", "ood_auroc")  # gamma's is the best, alpha's NLL is
+    assert "than alpha, beta and gamma." in page.inner_text("figcaption >> nth=0")
+    at = {text.partition(":")[0]: box for text, box in zip(
+        page.locator(".pareto svg a title").all_text_contents(),
+        [found.bounding_box() for found in page.locator(".pareto svg a circle").all()], strict=True)}  # fmt: skip
+    alpha, gamma = at["alpha"], at["gamma"]
+    assert alpha is not None
+    assert gamma is not None
+    assert alpha["x"] < gamma["x"]
+    assert alpha["y"] > gamma["y"]
+    page.locator(".pareto svg a.best").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/models/mnist/*.html")
+
+
+def test_an_address_of_a_folded_table_opens_it(page: "sync_api.Page", folder: Path) -> None:
+    page.goto((folder / "datasets" / "mnist.html").as_uri() + "#t1-1")
+    assert page.locator("#t1-1").get_attribute("open") is not None
+    assert page.locator("details[open]").count() == 1
+
+
+def test_contents_stay_at_the_side(page: "sync_api.Page", folder: Path) -> None:
+    page.set_viewport_size({"width": 1440, "height": 500})
+    go(page, folder)
+    page.click(".contents a:has-text('OOD detection')")
+    box, title = page.locator(".contents").bounding_box(), page.locator("#ood-detection").bounding_box()
+    assert box is not None
+    assert title is not None
+    assert box["x"] + box["width"] <= title["x"]
+    assert 0 <= box["y"] < 500
+    assert 0 <= title["y"] < 500
+
+
+def test_the_index_is_short_and_datasets_with_models_are_above(page: "sync_api.Page", folder: Path) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
     go(page, folder, "index.html")
-    page.select_option("[data-choose=metric]", "likelihood")
-    page.select_option("[data-choose=dataset]", "mnist")
-    assert page.inner_text("output").split()[0] == "2"
+    assert page.evaluate("document.documentElement.scrollHeight") <= 4000
+    card, without = page.locator(".card").last.bounding_box(), page.locator("#without").bounding_box()
+    assert card is not None
+    assert without is not None
+    assert card["y"] + card["height"] <= without["y"]
 
 
-@pytest.mark.parametrize("page", [{"viewport": {"width": 360, "height": 740}, "is_mobile": True}], indirect=True)
-def test_a_phone_scrolls_tables_and_not_the_page(page: "sync_api.Page", folder: Path) -> None:
-    for name in PAGES:
-        go(page, folder, name)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+CUT = """() => [...document.querySelectorAll("td, th, dd, dt, .v, .e, figcaption, .plot text")].filter((element) => {
+    if (!element.checkVisibility()) return false;
+    const box = element.getBoundingClientRect();
+    return box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
+}).map((element) => element.textContent.trim())"""
+BLANK = """() => [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility())
+    .filter((row) => row.getBoundingClientRect().height < 8 || row.innerText.trim() === "")
+    .map((row) => row.outerHTML)"""
+
+
+@pytest.mark.parametrize("page", [PHONE, PHONE | {"color_scheme": "dark"}], indirect=True, ids=["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_shows_every_value_whole_and_no_blank_row(page: "sync_api.Page", folder: Path, name: str) -> None:
+    go(page, folder, name)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(BLANK) == []
+    for value in page.locator("td.absent").all():
+        assert value.is_hidden()
+
+
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_a_phone_sorts_by_a_list(page: "sync_api.Page", folder: Path) -> None:
     go(page, folder)
-    box = page.locator("section[data-metric=likelihood] .scroll")
-    assert box.evaluate("(box) => box.scrollWidth > box.clientWidth")
-    box.evaluate("(box) => { box.scrollLeft = 150; }")
-    left = page.locator(f"{BOARD} tbody th").first.bounding_box()
-    assert left is not None
-    assert 0 <= left["x"] <= 30  # the model's name stays in view
+    page.select_option(".sortby select >> nth=0", label="OOD AUROC")
+    assert [name for _, name in headline(page)] == ["gamma", "beta", "alpha", "delta"]
+    assert "headline-table%3Aood_auroc%3Adescending" in page.url
 
 
 @pytest.mark.parametrize("page", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True, ids=str)
@@ -206,5 +325,8 @@ def test_light_and_dark_can_be_read(page: "sync_api.Page", folder: Path, name: s
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
 def test_without_scripts_a_board_is_whole(page: "sync_api.Page", folder: Path) -> None:
     page.goto((folder / "datasets" / "mnist.html").as_uri())
-    assert models(page) == ["alpha", "beta", "gamma", "delta"]
+    assert page.locator(f"{HEADLINE} tbody th").all_inner_texts() == ["alpha", "beta", "gamma", "delta"]
     assert page.locator("form.controls").is_hidden()
+    assert page.locator("[data-pareto]").is_hidden()
+    page.click("#t1-1 > summary")
+    assert models(page) == ["alpha", "beta", "gamma", "delta"]

@@ -8,6 +8,8 @@ import base64
 import dataclasses
 import hashlib
 import io
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -16,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 
-from vaebench.core.errors import DataError
+from vaebench.core.errors import DataError, foreign
 from vaebench.models.card import Card
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,6 +31,16 @@ SCORES = {
     "ratio": "likelihood ratio (nats)",
 }
 """The scores of `regret/scores.parquet` that are drawn, and their axes."""
+CAPTIONS = {
+    "samples": "Draws of the prior, decoded.",
+    "low-posterior": "The draws of the prior where the aggregate posterior is least dense, decoded: its worst samples.",
+    "reconstructions": "Test images, each above what the model makes of a draw of its posterior.",
+    "interpolations": "Straight lines in latent space between pairs of test images.",
+    "traversals": "One latent dimension at a time from low to high, that which changes the image most first.",
+    "latents": "Where the posteriors of the data lie in latent space, and which draws of the prior leak.",
+}
+"""What the pictures of metrics show, by the file's name."""
+_log = logging.getLogger("vaebench")
 Scores = Mapping[str, Mapping[str, NDArray[np.float64]]]
 """By score and then by set of images."""
 
@@ -37,13 +50,14 @@ Scores = Mapping[str, Mapping[str, NDArray[np.float64]]]
 class Figure:
     """A picture of a page: its address from the site's root, a caption, the names of its colours, its content.
 
-    `content` is None where the address holds it all.
+    `content` is None where the address holds it all. Where there is a `fault`, the picture is damaged and not shown.
     """
 
     address: str
     caption: str
     legend: tuple[str, ...] = ()
     content: bytes | None = None
+    fault: str = ""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """The file of the site that it needs, if any."""
@@ -60,25 +74,46 @@ def figure(content: bytes, suffix: str, caption: str, legend: tuple[str, ...] = 
 def pictures(folder: Path) -> dict[str, list[Figure]]:
     """The PNG and SVG files of each subfolder (a metric's), in order of names.
 
-    Links are not followed, nor are false PNGs shown. DataError where a file cannot be read.
+    Links are not followed. What is named as a PNG and is damaged, or is none, becomes a figure with a fault, and a
+    warning of one line. DataError where a file cannot be read.
     """
     found: dict[str, list[Figure]] = {}
     for path in sorted(folder.glob("*/*")):
-        if path.suffix not in (".png", ".svg") or _linked(path):
+        if path.suffix not in (".png", ".svg") or linked(path):
             continue
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; restore or remove it") from error
-        caption = f"{path.parent.name}/{path.name}"
+        name, content = f"{path.parent.name}/{path.name}", read(path)
+        caption = CAPTIONS.get(path.stem, f"The picture {name} that was kept.")
         if path.suffix == ".svg":
             shown = Figure(f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}", caption)
-        elif content.startswith(PNG):
-            shown = figure(content, ".png", caption)
+        elif why := damage(content):
+            _log.warning("%s is not shown: %s; restore it, or run %s again", path, why, path.parent.name)
+            shown = Figure("", caption, fault=f"{name} is damaged and not shown: {why}.")
         else:
-            continue
+            shown = figure(content, ".png", caption)
         found.setdefault(path.parent.name, []).append(shown)
     return found
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file; DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; restore or remove it") from error
+
+
+def damage(content: bytes) -> str:
+    """What is wrong with the bytes of a PNG; nothing of a whole one."""
+    if not content.startswith(PNG):
+        return "it is not a PNG"
+    try:
+        with foreign(DataError), warnings.catch_warnings():
+            warnings.simplefilter("error")  # of one that few bytes make huge
+            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                image.load()
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def scores(folder: Path) -> Scores:
@@ -87,7 +122,7 @@ def scores(folder: Path) -> Scores:
     DataError where the file is not such a table.
     """
     path = folder / "regret" / "scores.parquet"
-    if not path.is_file() or _linked(path):
+    if not path.is_file() or linked(path):
         return {}
     try:
         columns = pq.read_table(io.BytesIO(path.read_bytes())).to_pydict()
@@ -101,7 +136,7 @@ def scores(folder: Path) -> Scores:
     return {score: {name: each[names == name] for name in dict.fromkeys(names)} for score, each in values.items()}
 
 
-def _linked(path: Path) -> bool:
+def linked(path: Path) -> bool:
     """Whether a file of a metric's folder may stand elsewhere: it, that folder or the model's is a link."""
     return any(part.is_symlink() for part in (path, *path.parents[:2]))
 

@@ -6,16 +6,22 @@ from typing import NamedTuple, final
 
 from vaebench.boards.ranking import Compare, Group, Heading, Rank, interval, ranked, table
 from vaebench.boards.rows import Row
+from vaebench.boards.site import axes
+from vaebench.boards.site.axes import Scale
 
 
 class Bar(NamedTuple):
-    """A 95% interval, and where it and the value stand between 0 and 100, the extremes of the column."""
+    """A 95% interval, and where it and the value stand between 0 and 100, the ends of the column's axis.
+
+    `beyond` is the end that the value lies beyond: "left", "right" or neither.
+    """
 
     low: float
     high: float
     left: float
     middle: float
     right: float
+    beyond: str
 
 
 class Cell(NamedTuple):
@@ -61,11 +67,15 @@ class Line:
 @final
 @dataclass(frozen=True)
 class Sheet:
-    """A group of rows that may be compared, as a table. `by` is the column that it is in order of."""
+    """A group of rows that may be compared, as a table. `by` is the column that it is in order of.
+
+    `scales` are the axes of the columns, None where no row has a value.
+    """
 
     group: Group
     by: str | None
     lines: tuple[Line, ...]
+    scales: tuple[Scale | None, ...]
 
     @property
     def size(self) -> int:
@@ -102,29 +112,32 @@ def of_rows(rows: Iterable[Row], compare: Compare | None = None) -> list[Sheet]:
 
 
 def _sheet(group: Group, by: str | None) -> Sheet:
-    columns = [_cells(group, heading.name) for heading in group.columns]
+    scales = tuple(_scale(group, heading.name) for heading in group.columns)
+    columns = [_cells(group, heading.name, scale) for heading, scale in zip(group.columns, scales, strict=True)]
     cells = zip(*columns, strict=True)
     lines = [
         Line(line.model, line.name, line.seed, line.source, row) for line, row in zip(group.lines, cells, strict=True)
     ]
-    return Sheet(group, by if any(by in line.ranks for line in group.lines) else None, tuple(lines))
+    return Sheet(group, by if any(by in line.ranks for line in group.lines) else None, tuple(lines), scales)
 
 
-def _cells(group: Group, column: str) -> list[Cell | None]:
-    intervals = {row: interval(row) for line in group.lines if (row := line.rows.get(column)) and row.status == "ok"}
-    low, high = (end(value for pair in intervals.values() for value in pair) if intervals else 0 for end in (min, max))
+def _scale(group: Group, column: str) -> Scale | None:
+    rows = [row for line in group.lines if (row := line.rows.get(column)) and row.status == "ok"]
+    return axes.scale([row.value or 0.0 for row in rows], [interval(row) for row in rows]) if rows else None
 
-    def place(value: float) -> float:
-        return 100 * (value - low) / (high - low) if high > low else 50.0
 
+def bar(row: Row, scale: Scale) -> Bar:
+    """The bar of a row that has a value."""
+    value, (low, high) = row.value or 0.0, interval(row)
+    beyond = "left" if value < scale.low else "right" if value > scale.high else ""
+    return Bar(low, high, scale.place(low), scale.place(value), scale.place(high), beyond)
+
+
+def _cells(group: Group, column: str, scale: Scale | None) -> list[Cell | None]:
     def cell(row: Row | None, rank: Rank | None) -> Cell | None:
         if row is None:
             return None
-        ends = intervals.get(row)
-        bar = None
-        if ends is not None:
-            bar = Bar(*ends, place(ends[0]), place(row.value or 0.0), place(ends[1]))
-        return Cell(row, rank, bar)
+        return Cell(row, rank, None if scale is None or row.status != "ok" else bar(row, scale))
 
     return [cell(line.rows.get(column), line.ranks.get(column)) for line in group.lines]
 
