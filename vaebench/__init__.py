@@ -16,13 +16,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vaebench.boards.frame import board
     from vaebench.evaluation.api import check, evaluate, load_dataset, load_model
+    from vaebench.evaluation.monitor import Monitor
     from vaebench.evaluation.results import Results
     from vaebench.models.own import from_module
 
 __version__ = "0.1.0"
-__all__ = ["Results", "__version__", "board", "check", "evaluate", "from_module", "load_dataset", "load_model"]
+__all__ = [
+    "Monitor",
+    "Results",
+    "__version__",
+    "board",
+    "check",
+    "evaluate",
+    "from_module",
+    "load_dataset",
+    "load_model",
+]
 
 _HOMES = {
+    "Monitor": "evaluation.monitor",
     "Results": "evaluation.results",
     "board": "boards.frame",
     "check": "evaluation.api",
