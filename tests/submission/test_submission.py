@@ -365,7 +365,8 @@ def test_plug_ins_from_outside_are_not_had_by_the_maintainers(
     monkeypatch.setattr(plugins, "_entry_points", lambda kind: {"mine": None})
     assert "mine" in plugins.names("adapters")
     recard(mine, write_card, family="'mine'")
-    one_fault(mine, "mine.toml", "one from outside is not to be had there")
+    first = "is a plug-in from outside, and a submission brings no code: first open a pull request that adds its family"
+    one_fault(mine, "mine.toml", first)
 
 
 def test_all_that_is_wrong_is_told_at_once(mine: Path, write_card: WriteCard) -> None:

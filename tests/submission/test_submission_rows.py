@@ -1,6 +1,7 @@
 """Rows laid out by a stranger: one run of what is asked for passes, and every lie that a file can show is told."""
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def problems(tree: Path, metrics: dict[str, Metric] = METRICS) -> list[tuple[str
     assert found is not None
     assert told == []
     assert found.boards == tree / "leaderboards"
-    _, told = submission_rows.check(found, found.boards, metrics, SOURCE.fingerprint)
+    _, told = submission_rows.check(found, found.boards, {"standard": metrics}, SOURCE.fingerprint)
     return [tuple(problem) for problem in told]  # type: ignore[misc]
 
 
@@ -100,7 +101,10 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "published": ({"origin": "published", "source": "me"}, "likelihood: origin is published, not measured"),
     "a seed of choice": ({"seed": 17}, "likelihood: seed is 17, not 0"),
     "an old version": ({"metric_version": 0}, "likelihood: metric_version is 0"),
-    "easy parameters": ({"parameters": '{"samples": 1}'}, 'likelihood: parameters is {"samples": 1}, not {"repeats"'),
+    "easy parameters": (
+        {"parameters": '{"samples": 1}'},
+        "likelihood: parameters: repeats is None, not 3;",
+    ),
     "another class": ({"comparability": "{}"}, "likelihood: its comparability class is not that of its parameters"),
     "another split": ({"split": "train"}, "likelihood: split is train, not test"),
     "skipped": ({"status": "skipped", "reason": "why", **NO_VALUE}, "likelihood is skipped: why"),
@@ -132,6 +136,33 @@ def test_a_lie_in_one_row_is_told(changes: dict[str, Any], says: str, tree: Path
     assert file == "leaderboards/digits/mine.parquet"
     assert says in fault
     assert str(tree) not in fault
+
+
+def test_rows_of_another_preset_are_told_in_one_sentence_and_held_against_it(tree: Path) -> None:
+    found, _ = submission.read(tree)
+    assert found is not None
+    standard: dict[str, Metric] = {"likelihood": plugins.load("metrics", "likelihood")["standard"]}  # type: ignore[index]
+    presets = {"standard": standard, "quick": METRICS}
+    _, told = submission_rows.check(found, tree / "leaderboards", presets, SOURCE.fingerprint)
+    assert [problem.fault for problem in told] == ["measured at quick; a pull request needs standard"]
+    rewrite(tree, lambda rows: [dataclasses.replace(row, seed=3) for row in rows])
+    _, told = submission_rows.check(found, tree / "leaderboards", presets, SOURCE.fingerprint)
+    assert "likelihood: seed is 3, not 0" in [problem.fault for problem in told]
+
+
+def test_a_fault_of_several_metrics_is_one_sentence(tree: Path) -> None:
+    probe = plugins.load("metrics", "probe")["quick"]  # type: ignore[index]
+    parameters = json.dumps(dataclasses.asdict(probe), sort_keys=True)
+
+    def both(rows: list[Row]) -> list[Row]:
+        others = [dataclasses.replace(row, metric="probe", parameters=parameters) for row in rows]
+        changed = [dataclasses.replace(row, weights_sha256="0" * 64) for row in (*others, *rows)]
+        return sorted(changed, key=lambda row: row.identity)
+
+    rewrite(tree, both)
+    told = [fault for _, fault in problems(tree, {**METRICS, "probe": probe})]
+    assert sum("weights_sha256 is 000" in fault for fault in told) == 1
+    assert any(fault.startswith("likelihood, probe: weights_sha256 is 000") for fault in told)
 
 
 def test_a_metric_that_is_not_there(tree: Path) -> None:

@@ -266,6 +266,8 @@ CHANGED = [
     {"filename": "model_zoo/digits/con.toml", "status": "added"},
     {"filename": "model_zoo/digits/x.", "status": "added"},
     {"filename": "model_zoo/digits/Mine.toml", "status": "added"},
+    {"filename": "leaderboards/coins.csv", "status": "added"},
+    {"filename": "leaderboards/digits/ood-detection.csv", "status": "added"},
 ]
 
 

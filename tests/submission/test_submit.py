@@ -1,6 +1,7 @@
 """`vaebench submit`: what is wrong in one list, else the files of a pull request, and nothing but those."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,8 +106,10 @@ def test_the_files_of_a_pull_request_are_laid_out(
     out = tmp_path / "out"
     result = vaebench(*submit)
     assert result.exit_code == 0, result.output
-    assert "measured by the preset quick, to try: a pull request needs standard" in result.stderr
-    assert "│ mine  " in result.stdout
+    assert result.stderr.count("measured at quick; a pull request needs standard") == 1
+    assert "mine among the models of digits" in result.stdout
+    assert re.search(r"│ Density estimation │ NLL      │    - │ +[0-9.]+ ± [0-9.]+", result.stdout)
+    assert len(result.stdout.splitlines()) < 24
     found = content(out)
     values = [name for name in found if "/values-" in name]
     assert len(values) == 1
@@ -120,7 +123,8 @@ def test_the_files_of_a_pull_request_are_laid_out(
     rows = board.read_file(out / "leaderboards/digits/mine.parquet")
     assert {row.verified for row in rows} == {"unverified"}
     again = vaebench("submit", out, "--dry-run", "--preset", "quick")
-    assert (again.exit_code, again.stderr) == (0, "digits/mine: nothing is wrong\n")
+    told = "digits/mine: nothing is wrong\nmeasured at quick; a pull request needs standard\n"
+    assert (again.exit_code, again.stderr) == (0, told)
     assert again.stdout in result.stdout
     assert vaebench(*submit).exit_code == 0
     assert content(out).keys() == found.keys()
@@ -138,7 +142,8 @@ def test_rows_of_another_preset_are_told(submit: Args, vaebench: Invoke, tmp_pat
     assert vaebench(*submit).exit_code == 0
     result = vaebench("submit", tmp_path / "out", "--dry-run")
     assert result.exit_code == 1
-    assert "likelihood: parameters is" in result.stdout
+    assert result.stdout.count("measured at quick; a pull request needs standard") == 1
+    assert "parameters" not in result.stdout
 
 
 def test_a_metric_that_fails_is_told_and_nothing_is_laid_out(

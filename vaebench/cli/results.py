@@ -8,6 +8,7 @@ import click
 
 from vaebench.boards import headline, published, tasks
 from vaebench.boards.headline import Cell
+from vaebench.boards.marks import unmarked
 from vaebench.boards.overlay import Boards
 from vaebench.boards.published import INCOMPARABLE
 from vaebench.boards.tasks import Result, Table, Task
@@ -95,6 +96,37 @@ def show_task(boards: Boards, task: Task, dataset: str | None, everything: bool,
 
 def _title(task: Task, dataset: str | None) -> str:
     return f"{task.name} on {dataset}: {task.says}" if dataset else f"{task.name}: {task.says}"
+
+
+def show_own(boards: Boards, dataset: str, model: str) -> None:
+    """Where one's own model stands: its line of the headline, and the results that lead its tasks.
+
+    By its own protocols where it has none by those that the board leads with.
+    """
+    table = headline.of_rows(dataset, boards.read(dataset), boards.comparer())
+    if any(line.cells[0] is not None for line in table.lines if line.model == model and line.yours):
+        terminal.print_headline(table, only=model)
+    measures = headline.shipped()[1].values()
+    names = {(measure.metric, measure.column): measure.name for measure in measures if not measure.facet}
+
+    def mine(result: Result) -> bool:
+        return result.row.model == model and YOURS in result.row.marks
+
+    found = [each._replace(result=each.result._replace(row=unmarked(each.result.row, YOURS)))
+             for part in _tables(boards, dataset, None, True) for each in _of(part, mine)]  # fmt: skip
+    leading = {each.result.metric for each in found if each.result.leads}
+    shown = [each for each in found if each.result.leads]
+    for each in found:
+        name = names.get((each.result.row.metric, each.result.row.column))
+        if name is not None and name not in leading:
+            shown.append(each._replace(result=each.result._replace(metric=name)))
+    letters: dict[str, str] = {}
+    order = [headline.shipped()[1][key].name for task in tasks.tasks() for key in task.measures]
+    shown.sort(key=lambda each: order.index(each.result.metric))
+    lines = list(_lines(shown, ("task", "metric"), letters, False))
+    terminal.print_table(("task", "metric", ">rank", ">result"), lines, f"{model} among the models of {dataset}")
+    if letters:
+        _say(terminal.marks(letters, star=False))
 
 
 def show_others(boards: Boards, dataset: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaebench.cli.common import as_json_option, data_option, device_option, max_draws_option, options
+from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import UserError
 from vaebench.evaluation import choice
@@ -15,6 +16,7 @@ from vaebench.submission.layout import check_out, lay_out, replace
 
 if TYPE_CHECKING:
     from vaebench.boards.rows import Row
+    from vaebench.core.metric import Metric
     from vaebench.submission.folder import Problem
 
 LONGEST = 500  # characters of a fault that are shown
@@ -41,7 +43,9 @@ def submit(
     else the metrics that the dataset's board has are, and their rows are `unverified` until a maintainer verifies them.
     Killed or interrupted, the same command goes on from the last finished block. Exit code 1 where anything is wrong.
     """
+    from vaebench.boards import overlay
     from vaebench.cli import bar as progress
+    from vaebench.cli import results
     from vaebench.submission import folder as submission
     from vaebench.submission import rows as submission_rows
 
@@ -58,24 +62,28 @@ def submit(
         _tell(ctx, problems, [], [], as_json)
         return
     dataset = found.card.dataset
-    metrics = choice.metrics(submission_rows.required(dataset), preset)
+    names = submission_rows.required(dataset)
+    presets: dict[str, dict[str, Metric]] = {each: choice.metrics(names, each) for each in choice.PRESETS}
     rows: list[Row] = []
     written: list[str] = []
     if found.boards is not None:
-        rows, problems = submission_rows.check(found, found.boards, metrics, _pinned(dataset))
+        rows, problems = submission_rows.check(found, found.boards, presets, _pinned(dataset), preset)
     elif not dry_run:
         with bar, tempfile.TemporaryDirectory() as name:
             tree = Path(name)
-            lay_out(tree, found, metrics, data, device, max_draws, bar)
-            rows, problems = submission_rows.check(found, tree / "leaderboards", metrics, _pinned(dataset))
+            lay_out(tree, found, presets[preset], data, device, max_draws, bar)
+            rows, problems = submission_rows.check(found, tree / "leaderboards", presets, _pinned(dataset), preset)
             written = [] if problems else replace(out, tree)
     if not problems:
         click.echo(f"{found.card.id}: nothing is wrong", err=True)
     if written:
         click.echo(f"written to {out}; to submit, copy it over a clone of vaebench and open a pull request", err=True)
-        if preset != "standard":
-            click.echo(f"measured by the preset {preset}, to try: a pull request needs standard", err=True)
+    if rows and not problems and preset != "standard":
+        click.echo(f"measured at {preset}; a pull request needs standard", err=True)
     _tell(ctx, problems, rows, written, as_json)
+    if rows and not problems and not as_json:
+        boards = overlay.Boards(files.shipped_boards(), found.boards or out / "leaderboards")
+        results.show_own(boards, dataset, found.card.name)
 
 
 def _pinned(dataset: str) -> str | None:
@@ -95,10 +103,9 @@ def _printable(text: str) -> str:
 def _tell(
     ctx: click.Context, problems: "Sequence[Problem]", rows: "list[Row]", written: Sequence[str], as_json: bool
 ) -> None:
-    """The problems, or the files and the tables of the board in which the model now stands; and the exit code."""
-    from vaebench.boards import export, ranking
+    """The problems, or the files; and the exit code."""
+    from vaebench.boards import export
     from vaebench.cli import tables as terminal
-    from vaebench.submission import rows as submission_rows
 
     if as_json:
         record: dict[str, Any] = {
@@ -109,11 +116,7 @@ def _tell(
         terminal.print_json(record)
     elif problems:
         terminal.print_table(("file", "what is wrong"), [tuple(map(_printable, problem)) for problem in problems])
-    else:
-        if written:
-            terminal.print_table(("file of the pull request",), [(name,) for name in written])
-        models = {row.model for row in rows}
-        for group in ranking.table(submission_rows.beside(rows[0].dataset, rows) if rows else []):
-            if models & {line.model for line in group.lines}:
-                terminal.print_group(group)
-    ctx.exit(1 if problems else 0)
+    elif written:
+        terminal.print_table(("file of the pull request",), [(name,) for name in written])
+    if problems:
+        ctx.exit(1)

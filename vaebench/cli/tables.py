@@ -139,13 +139,16 @@ def print_group(group: Group) -> None:
     print_table([*headings, "source"] if published else headings, lines, head, leading=1 if published else 2)
 
 
-def print_headline(table: Headline) -> None:
-    """A board at a glance: a line a model, what each column is, and what a person would say of it."""
+def print_headline(table: Headline, only: str | None = None) -> None:
+    """A board at a glance: a line a model, what each column is, and what a person would say of it.
+
+    With `only` the lines of that model, without what the columns are.
+    """
     shown = [i for i, column in enumerate(table.columns) if column.cells]
     columns = [table.columns[i] for i in shown]
     letters: dict[str, str] = {}
     lines = []
-    for line in table.lines:
+    for line in (line for line in table.lines if only in (None, line.model)):
         first = line.cells[0]
         rank = "" if first is None or first.rank is None else str(first.rank)
         name = f"{line.name} ({YOURS})" if line.yours else line.name
@@ -154,7 +157,7 @@ def print_headline(table: Headline) -> None:
     sides = {"lower": " (lower)", "higher": " (higher)"}
     heads = [f">{column.measure.name}{sides.get(column.better, '')}" for column in columns]
     print_table([">rank", "model", *heads], lines, f"{table.dataset}: {table.kind}", leading=2)
-    for text in (headline.sentence(table), marks(letters), *map(headline.legend, columns)):
+    for text in (headline.sentence(table), marks(letters), *(() if only else map(headline.legend, columns))):
         click.echo(plain(text, encoding()))
 
 

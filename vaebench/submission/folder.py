@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 SPARSE = 2**16
 """Bytes: whether a file is sparse is asked above, where file systems count whole blocks."""
+_FIRST: dict[plugins.Kind, str] = {
+    "datasets": "first open a pull request that adds it as a file of vaebench/datasets, as CONTRIBUTING says",
+    "adapters": "first open a pull request that adds its family as a file of vaebench/models/adapters, as CONTRIBUTING "
+    "says, and then submit the weights",
+}
 _PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 _ARCHIVES = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
@@ -172,12 +177,19 @@ def _card_faults(card: Card) -> Iterator[str]:
         yield f"has text that cannot be printed: {odd[0][:40]!r}"
     if not card.summary.endswith("."):
         yield f"summary = {card.summary[:40]!r} should be a sentence that ends in a full stop"
-    if card.dataset not in plugins.shipped("datasets"):
-        yield str(unknown("dataset", card.dataset, plugins.shipped("datasets")))
-    if card.family not in plugins.shipped("adapters"):
-        yield f"{unknown('family', card.family, plugins.shipped('adapters'))}; one from outside is not to be had there"
-    elif card.family == code.FAMILY:
-        yield f"family = {card.family!r} runs a file of code, and a submission runs none; give a card of another family"
+    named: tuple[tuple[plugins.Kind, str, str], ...] = (
+        ("datasets", "dataset", card.dataset), ("adapters", "family", card.family)
+    )  # fmt: skip
+    for kind, field, name in named:
+        if name in plugins.shipped(kind):
+            continue
+        if name in plugins.names(kind):
+            yield f"{field} = {name!r} is a plug-in from outside, and a submission brings no code: {_FIRST[kind]}"
+        else:
+            told = unknown(field, name, plugins.shipped(kind))
+            yield f"{told}; if it is one from outside, {_FIRST[kind]}"
+    if card.family == code.FAMILY:
+        yield f"family = {card.family!r} runs a file of code, and a submission brings none: {_FIRST['adapters']}"
     if card.weights is None:
         return
     if card.weights.file != f"{card.name}.safetensors":

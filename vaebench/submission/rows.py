@@ -33,15 +33,15 @@ def required(dataset: str) -> list[str]:
     return sorted({"likelihood", *measured} & set(plugins.shipped("metrics")))
 
 
-def beside(dataset: str, rows: list[Row]) -> list[Row]:
-    """The rows of the shipped board of `dataset`, then `rows`."""
-    return [*board.read(files.shipped_boards(), dataset), *rows]
-
-
 def check(
-    submission: Submission, boards: Path, metrics: "Mapping[str, Metric]", fingerprint: str | None
+    submission: Submission,
+    boards: Path,
+    presets: "Mapping[str, Mapping[str, Metric]]",
+    fingerprint: str | None,
+    preset: str = "standard",
 ) -> tuple[list[Row], list[Problem]]:
-    """The rows below `boards`, and why they are not one run of `metrics` on the submitted weights, and no more.
+    """The rows below `boards`, and why they are not one run of the metrics of `preset` on the submitted weights, and no
+    more. Rows of another preset as a whole are told so, and held against that.
 
     `fingerprint` is the data's, where it is pinned.
     """
@@ -51,15 +51,21 @@ def check(
         rows = board.read_file(path)
     except DataError as error:
         return [], [Problem(_place(path, root), told(error, root))]
-    faults = [
-        f"lacks {name}, which the board of {card.dataset} has" for name in metrics.keys() - {r.metric for r in rows}
-    ]
-    for row in rows:
-        if row.metric in metrics:
-            faults += _faults(row, submission, metrics[row.metric], fingerprint)
-            faults += _values_fault(boards, row)
-        else:
-            faults.append(f"{row.metric} is not asked for")
+    metrics, faults = presets[preset], list[str]()
+    other = next((name for name, others in presets.items() if _is_of(rows, others)), preset)
+    if other != preset and not _is_of(rows, metrics):
+        metrics = presets[other]
+        faults.append(f"measured at {other}; a pull request needs {preset}")
+    measured = {row.metric for row in rows}
+    if lacking := sorted(metrics.keys() - measured):
+        faults.append(f"lacks {', '.join(lacking)}, which the board of {card.dataset} has")
+    faults += [f"{name} is not asked for" for name in sorted(measured - metrics.keys())]
+    shared: dict[str, dict[str, None]] = {}
+    for row in (row for row in rows if row.metric in metrics):
+        for fault in _faults(row, submission, metrics[row.metric], fingerprint):
+            shared.setdefault(fault, {})[row.metric] = None
+        faults += [*_alone(row, metrics[row.metric]), *_values_fault(boards, row)]
+    faults += [f"{', '.join(names)}: {fault}" for fault, names in shared.items()]
     problems = [Problem(_place(path, root), fault) for fault in dict.fromkeys(faults)]
     for kept in sorted((boards / card.dataset / card.name).glob("*/*")):
         if kept.parent.name not in metrics or not kept.read_bytes().startswith(_MAGIC[kept.suffix]):
@@ -72,26 +78,42 @@ def _place(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _faults(row: Row, submission: Submission, metric: "Metric", fingerprint: str | None) -> Iterator[str]:
-    from vaebench.core.metric import Column
+def _parameters(metric: "Metric") -> str:
+    return json.dumps(dataclasses.asdict(metric), sort_keys=True)
 
+
+def _is_of(rows: list[Row], metrics: "Mapping[str, Metric]") -> bool:
+    """Whether the rows of these metrics, of which there are some, were measured with their parameters."""
+    own = [row for row in rows if row.metric in metrics]
+    return bool(own) and all(row.parameters == _parameters(metrics[row.metric]) for row in own)
+
+
+def _faults(row: Row, submission: Submission, metric: "Metric", fingerprint: str | None) -> Iterator[str]:
+    """What is wrong with a row that may be wrong with those of several metrics."""
     assert submission.card.weights is not None
-    parameters = json.dumps(dataclasses.asdict(metric), sort_keys=True)
     wanted = {
         "weights_sha256": submission.card.weights.sha256,
         "data_fingerprint": fingerprint or row.data_fingerprint,
         "origin": "measured",
         "verified": "unverified",
         "metric_version": metric.version,
-        "parameters": parameters,
         "split": metric.split,
         "seed": SEED,
     }
     for field, value in wanted.items():
         if (found := getattr(row, field)) != value:
-            yield f"{row.metric}: {field} is {found}, not {value}"
+            yield f"{field} is {found}, not {value}"
+    said, right = json.loads(row.parameters), json.loads(_parameters(metric))
+    if odd := sorted(name for name in {*said, *right} if said.get(name) != right.get(name)):
+        yield f"parameters: {'; '.join(f'{name} is {said.get(name)}, not {right.get(name)}' for name in odd)}"
     if protocol(row) not in _protocols(row, metric):
-        yield f"{row.metric}: its comparability class is not that of its parameters"
+        yield "its comparability class is not that of its parameters"
+
+
+def _alone(row: Row, metric: "Metric") -> Iterator[str]:
+    """What is wrong with a row by itself."""
+    from vaebench.core.metric import Column
+
     column = Column(row.column, row.unit, row.better, row.bound, tuple(facet(row)))
     if row.column and column not in metric.columns:
         yield f"{row.metric} gives no {title(row)} in {row.unit or 'no unit'}, {row.better}, {row.bound}"

@@ -10,6 +10,7 @@ ROOTS = ("model_zoo", "leaderboards")
 NAME = r"[a-z0-9][a-z0-9._-]*"
 CARD = re.compile(rf"model_zoo/{NAME}/{NAME}\.toml")
 PLAIN = re.compile(rf"({'|'.join(ROOTS)})(/{NAME})+")
+RENDERED = re.compile(r"leaderboards/(.*\.csv|CLAIMS\.md)")
 MAX_CARD, MAX_WEIGHTS, MAX_RESULT = 64 * 2**10, 50 * 2**20, 20 * 2**20
 """Bytes of one file at most; larger weights lie at a URL."""
 MOST = 500
@@ -41,6 +42,8 @@ def _fault(change: Change) -> str | None:
         return "is changed or removed; a submission adds files of its own, and boards are rendered after it is merged"
     if change.previous is not None:
         return "had another name; a submission adds files of its own"
+    if RENDERED.fullmatch(change.path):
+        return "is rendered from the rows after it is merged; leave it out"
     if not PLAIN.fullmatch(change.path):
         return "has a name that is not of a-z, 0-9, '.', '_' and '-'"
     if any(part.endswith(".") or DEVICES.fullmatch(part) for part in change.path.split("/")):
