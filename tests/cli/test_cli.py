@@ -313,7 +313,7 @@ def test_data_ls_tells_here_absent_and_damaged_apart(
             (raw / f"{part}-{kind}-ubyte").write_bytes(b"<html>")
     listed = {line["name"]: line for line in _json(vaebench("data", "ls", "--json", "--data", tmp_path))}
     assert list(listed) == plugins.names("datasets")
-    assert (listed["digits"]["state"], listed["digits"]["splits"]) == ("here", "train 1437, test 360")
+    assert {listed[name]["state"] for name in ("digits", "shapes", "sprites", "two-moons")} == {"bundled"}
     assert re.fullmatch("[0-9a-f]{12}", listed["digits"]["fingerprint"])
     assert listed["cifar10"] == {"name": "cifar10", "state": "absent", "splits": "", "fingerprint": ""}
     assert listed["mnist"]["state"] == "damaged"
@@ -331,9 +331,17 @@ def test_data_get_of_a_bundled_set_says_what_it_holds(name: str, vaebench: Invok
     assert re.fullmatch(rf"{name}: train \d+, test \d+, [0-9a-f]{{64}}\n", result.stderr)
 
 
-def test_selftest_passes_and_tells_each_answer(vaebench: Invoke) -> None:
+@pytest.mark.slow  # `.ci/run` runs it
+def test_selftest_passes(vaebench: Invoke) -> None:
     told = _json(vaebench("selftest", "--json"))
     assert len(told) > 150
+    assert all(answer["passed"] for answer in told)
+
+
+def test_selftest_tells_each_answer(vaebench: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = ("neighbours", "frechet", "divergences")
+    monkeypatch.setattr(selftest, "ANSWERS", {name: selftest.ANSWERS[name] for name in chosen})
+    told = _json(vaebench("selftest", "--json"))
     assert len({answer["estimator"] for answer in told}) == len(told)
     assert {"estimator", "exact", "estimate", "stderr", "error", "passed"} <= told[0].keys()
     assert all(answer["passed"] for answer in told)

@@ -55,8 +55,14 @@ def flat(likelihood: str, space: Space, prior: str = "normal", network: str = "m
     return Flat(space, Options(3, hidden, likelihood, network, prior))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("prior", ["normal", "coupling"])
-@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize(
+    ("network", "prior"),
+    [
+        ("mlp", "coupling"),
+        ("conv", "normal"),
+        *(pytest.param(*both, marks=pytest.mark.slow) for both in (("mlp", "normal"), ("conv", "coupling"))),
+    ],
+)
 @pytest.mark.parametrize(("likelihood", "space"), SPACES)
 def test_every_flat_model_keeps_its_promises(likelihood: str, space: Space, network: str, prior: str) -> None:
     assert failed(check_model(flat(likelihood, space, prior, network))) == {}

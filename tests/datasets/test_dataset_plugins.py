@@ -93,7 +93,12 @@ def test_absent_files_are_one_clear_error(module: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("module", BUNDLED)
+LARGE = {"shapes", "sprites", "three_dots"}  # which seconds are needed to render
+
+
+@pytest.mark.parametrize(
+    "module", [pytest.param(each, marks=pytest.mark.slow) if each in LARGE else each for each in BUNDLED]
+)
 def test_a_bundled_dataset_is_the_pinned_one(module: str, tmp_path: Path) -> None:
     data = SOURCES[module].load(tmp_path / "absent")
     assert data.fingerprint == SOURCES[module].fingerprint

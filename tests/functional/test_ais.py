@@ -14,6 +14,8 @@ from vaebench.models.oracles import Oracle, oracles
 CHAINS, STEPS, LEAPFROGS = 3000, 4, 3
 STEP = 1.1  # in units of noise: large, so that a good part of the proposals is rejected
 FAMILIES = ("flat", "decoupled", "two-level", "hamiltonian")
+SOME = ["flat", pytest.param("decoupled", marks=pytest.mark.slow), "two-level",
+        pytest.param("hamiltonian", marks=pytest.mark.slow)]  # fmt: skip
 LIMIT = 4.5  # standard errors
 
 
@@ -85,20 +87,20 @@ def test_weights_are_unbiased_in_both_directions(family: str) -> None:
     assert 0.3 < acceptance < 0.9  # so that the acceptance step has work to do
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_a_schedule_that_ends_before_one_is_seen(family: str) -> None:
     forward, reverse, _ = deviations(family, [0.9 * beta for beta in ais.schedule(STEPS)])
     assert min(abs(forward), abs(reverse)) > 2 * LIMIT
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_a_missing_acceptance_step_is_seen(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ais, "accepted", lambda log_ratio, uniform: torch.ones_like(uniform, dtype=torch.bool))
     forward, reverse, _ = deviations(family, ais.schedule(STEPS))
     assert min(abs(forward), abs(reverse)) > 2 * LIMIT
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_a_reversed_sign_of_the_energy_is_seen(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     accepted = ais.accepted
     monkeypatch.setattr(ais, "accepted", lambda log_ratio, uniform: accepted(-log_ratio, uniform))
@@ -106,7 +108,7 @@ def test_a_reversed_sign_of_the_energy_is_seen(family: str, monkeypatch: pytest.
     assert min(abs(forward), abs(reverse)) > 2 * LIMIT
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_a_reversed_sign_of_the_weight_is_seen(family: str) -> None:
     def turned(tilt: ais.Tilt) -> ais.Tilt:
         return lambda noise: tuple(-part for part in tilt(noise))  # type: ignore[return-value]
@@ -115,7 +117,7 @@ def test_a_reversed_sign_of_the_weight_is_seen(family: str) -> None:
     assert min(abs(forward), abs(reverse)) > LIMIT
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_a_momentum_kept_on_rejection_is_seen(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def sticky(noise: Noise) -> Sticky:
         monkeypatch.undo()

@@ -138,6 +138,7 @@ t.run(Path(sys.argv[2]), report=report)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_kill_9_and_resume_gives_the_same_files(whole: Path, tmp_path: Path) -> None:
     here, root = Path(__file__).parent, Path(training.__file__).parents[2]

@@ -18,11 +18,19 @@ def data() -> None:
 @data.command("ls")
 @options(data_option, as_json_option)
 def data_ls(data: Path | None, as_json: bool) -> None:
-    """Which datasets are there, and whether their content is the pinned one."""
+    """Which datasets are there, and whether their content is the pinned one.
+
+    `bundled` ones come with vaebench: they are made, and held against the pin, when they are used.
+    """
     from vaebench.cli import tables as terminal
+    from vaebench.core.data import Source
 
     rows = []
     for name in plugins.names("datasets"):
+        source = plugins.load("datasets", name)
+        if isinstance(source, Source) and source.bundled and source.fingerprint is not None:
+            rows.append((name, "bundled", "", source.fingerprint[:12]))
+            continue
         try:
             found = load_dataset(name, data, download=False)
             sizes = ", ".join(f"{split} {len(part)}" for split, part in found.splits.items())
