@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,13 +81,14 @@ def test_help_and_ls_import_no_torch_and_are_quick(args: tuple[str, ...]) -> Non
     )
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = os.times()
         done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, timeout=60, check=False)
-        seconds.append(time.perf_counter() - start)
+        end = os.times()
+        seconds.append(end.children_user + end.children_system - start.children_user - start.children_system)
         assert (done.returncode, done.stderr) == (0, b"")
         if seconds[-1] < 0.5:
             return
-    assert min(seconds) < 2.0, seconds  # 0.5 s on a machine that does nothing else
+    assert min(seconds) < 1.5, seconds  # of the processor: 0.4 on a machine that does nothing else
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_selftest_passes(vaebench: Invoke) -> None:
 
 
 def test_selftest_tells_each_answer(vaebench: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = ("neighbours", "frechet", "divergences")
+    chosen = ("neighbours", "frechet")
     monkeypatch.setattr(selftest, "ANSWERS", {name: selftest.ANSWERS[name] for name in chosen})
     told = _json(vaebench("selftest", "--json"))
     assert len({answer["estimator"] for answer in told}) == len(told)

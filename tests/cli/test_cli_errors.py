@@ -25,8 +25,8 @@ Args = tuple[object, ...]
 MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "model": (("run", "--model", "vea", "--dataset", "digits"), ["unknown model 'vea'", "did you mean 'vae'?"]),
     "model elsewhere": (
-        ("run", "--model", "vae", "--dataset", "svhn"),
-        ["model 'vae' has no card on dataset 'svhn'", "it has one on: digits"],
+        ("run", "--model", "vae", "--dataset", "notmnist"),
+        ["model 'vae' has no card on dataset 'notmnist'", "it has one on: digits"],
     ),
     "dataset": (("run", "--model", "vae", "--dataset", "digit"), ["unknown dataset 'digit'", "'digits'?"]),
     "no dataset": (("run", "--model", "vae"), ["--model vae needs --dataset", "digits"]),

@@ -299,7 +299,10 @@ class Chain(Likelihood):
         return torch.stack(x, -1).unflatten(-1, self.event_shape)
 
 
-@pytest.mark.parametrize(("size", "fault", "outcome"), [(3, 0.0, "ok"), (3, 0.5, "failed"), (24, 0.0, "undecided")])
+@pytest.mark.parametrize(
+    ("size", "fault", "outcome"),
+    [(3, 0.0, "ok"), (3, 0.5, "failed"), pytest.param(40, 0.0, "undecided", marks=pytest.mark.slow)],
+)
 def test_what_cannot_be_enumerated_is_held_against_a_reference_or_not_decided(
     size: int, fault: float, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ from vaebench.models.oracles import oracles
 
 Measure = Callable[..., dict[str, Measurement]]
 FAMILIES = ("flat", "decoupled", "two-level", "hamiltonian")
+SOME = ["flat", pytest.param("decoupled", marks=pytest.mark.slow), "two-level", "hamiltonian"]
 LIMIT = 4.0  # standard errors
 
 
@@ -65,7 +66,7 @@ def found(model: LatentVariableModel, x: Tensor, metric: Certified, seed: int = 
 
 
 @pytest.mark.parametrize("start", ["posterior", "prior"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_linear_gaussian_models_are_exact(family: str, start: Literal["posterior", "prior"]) -> None:
     oracle = oracles(count=40, slack=0.5)[FAMILIES.index(family)]
     metric = Certified(images=40, steps=40, chains=8, samples=10, start=start)
@@ -78,7 +79,7 @@ def test_linear_gaussian_models_are_exact(family: str, start: Literal["posterior
         assert mean_stderr(values["steps 1"] - oracle.exact["nll"])[0] > 1  # what annealing is for
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SOME)
 def test_the_gap_of_linear_gaussian_models_closes(family: str, measure: Measure) -> None:
     oracle = oracles(count=20, slack=0.5)[FAMILIES.index(family)]
     values = measure(Certified(images=20, steps=24, chains=6, samples=1), oracle.model, oracle.dataset)
@@ -95,7 +96,7 @@ def test_the_gap_of_linear_gaussian_models_closes(family: str, measure: Measure)
 
 def test_two_moons_agree_with_quadrature(moons: tuple[LatentVariableModel, Tensor, Tensor]) -> None:
     model, x, exact = moons
-    values = found(model, x, Certified(images=150, steps=100))
+    values = found(model, x, Certified(images=150, steps=200))
     off, stderr = mean_stderr(values["nll_ais"] - exact)
     assert stderr is not None
     assert abs(off) < LIMIT * stderr
@@ -147,14 +148,14 @@ def measured(
 
 
 @pytest.mark.parametrize(
-    "name", ["vae", "nvae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hvae", "dpvae"))]
+    "name", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hvae", "nvae", "dpvae"))]
 )
 def test_the_cut_changes_nothing(
     name: str, zoo: Callable[[str], LatentVariableModel], digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one acceptance, of any chain, is decided otherwise."""
     model = zoo(name)
-    images, steps = (3, 2) if name == "nvae" else (5, 12)
+    images, steps = (3, 3) if name == "nvae" else (5, 8)
     metric = Certified(images=images, steps=steps, chains=2, samples=10)
     whole = measured(model, digits, metric)
     parts = measured(model, digits, metric, max_draws=2 * metric.chains * certified.PART, in_flight=2)

@@ -151,8 +151,8 @@ def test_absent_card_and_folder_are_data_errors(tmp_path: Path) -> None:
 def test_find_suggests_the_nearest_model_or_where_it_is() -> None:
     with pytest.raises(UserError, match="unknown model 'vea'; did you mean 'vae'"):
         cards.find("vea", "digits")
-    with pytest.raises(UserError, match=r"model 'vae' has no card on dataset 'svhn'; it has one on: .*digits"):
-        cards.find("vae", "svhn")
+    with pytest.raises(UserError, match=r"model 'vae' has no card on dataset 'notmnist'; it has one on: .*digits"):
+        cards.find("vae", "notmnist")
     with pytest.raises(UserError, match="unknown model"):
         cards.find("../digits/vae", "digits")
 
