@@ -1,6 +1,9 @@
 """No model is measured whose likelihood cannot be right: refused, or marked; asked once for what it is made of."""
 
 import dataclasses
+import importlib
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from vaebench.core.model import Latents
 from vaebench.distributions.likelihoods import DiscretisedLogistic, Likelihood
 from vaebench.evaluation import admission
 from vaebench.evaluation.admission import admit
-from vaebench.evaluation.entry import of_model
+from vaebench.evaluation.entry import Entry, of_model
 from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.run import Settings
 from vaebench.metrics.likelihood import Likelihood as LikelihoodMetric
@@ -193,3 +196,45 @@ def test_the_command_line_refuses_before_it_measures(
     marked = vaebench(*quick, "--fresh", "--unchecked")
     assert marked.exit_code == 0
     assert all(row.marks[-1] == "unchecked" for row in board.read(boards, "digits"))
+
+
+ODD = """
+import math
+from vaebench.distributions.likelihoods import Categorical
+from vaebench.models.adapters.flat import Flat, Options
+
+class Odd(Categorical):
+    def log_prob(self, x):
+        return super().log_prob(x) + OFF
+
+class Own(Flat):
+    def likelihood(self, latents):
+        found = super().likelihood(latents)
+        found.__class__ = Odd
+        return found
+"""
+
+
+def test_a_likelihood_that_is_mended_is_asked_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vaebench.evaluation.journal import Journal
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings = Settings(journal=Journal(tmp_path / "journal"))
+
+    def written(off: str) -> Entry:
+        (tmp_path / "own_family.py").write_text(ODD.replace("OFF", off))
+        importlib.invalidate_caches()
+        monkeypatch.delitem(sys.modules, "own_family", raising=False)
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            own = importlib.import_module("own_family").Own
+            return of_model(own(SPACE, Options(latent=2, hidden=(8,), likelihood="categorical")), dataset, "m")
+
+    with pytest.raises(UserError, match="sum to"):
+        admit(written("math.log(2)"), settings, Silent())
+    assert admit(written("0.0"), settings, Silent()) == ()
+    with pytest.raises(UserError, match="sum to"):
+        admit(written("math.log(3)"), settings, Silent())

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -11,7 +13,9 @@ from vaebench.core import files
 from vaebench.core.checks import check_model
 from vaebench.core.content import identity
 from vaebench.core.errors import UserError
+from vaebench.core.model import LatentVariableModel
 from vaebench.core.names import UNCHECKED
+from vaebench.distributions.noise import keyed
 from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.progress import Progress
 from vaebench.evaluation.run import Settings
@@ -26,7 +30,7 @@ def admit(entry: Entry, settings: Settings, progress: Progress) -> tuple[str, ..
     """Marks for every value of `entry`: none, where it keeps the quick part of the conformance suite.
 
     What cannot be decided is told, and stops nothing. With a journal, the outcome is kept by the model's content: it is
-    found once for an adapter, its options and weights. Where `settings.unchecked`, nothing is asked.
+    found once for an adapter, its options and weights, as long as their code stays as it is. Where `settings.unchecked`, nothing is asked.
 
     Raises UserError if a promise is broken.
     """
@@ -46,8 +50,23 @@ def admit(entry: Entry, settings: Settings, progress: Progress) -> tuple[str, ..
 
 
 def _key(entry: Entry) -> str:
-    named = [RULES, __version__, torch.__version__, entry.architecture, entry.weights_sha256, identity(entry.model)]
+    told = [RULES, __version__, torch.__version__, entry.architecture, entry.weights_sha256]
+    named = [*told, identity(entry.model), _code(entry.model)]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _code(model: LatentVariableModel) -> str:
+    """The SHA-256, in hex, of the files that the model's parts and its distributions are written in, but for torch's."""
+    with keyed(0, torch.arange(1)), torch.no_grad():
+        prior = model.prior(1)
+        parts = [*model.modules(), prior, model.likelihood(prior.rsample(1))]
+    names = {base.__module__ for part in parts for base in type(part).__mro__}
+    found = (getattr(sys.modules.get(name), "__file__", None) for name in names if name.split(".")[0] != "torch")
+    sha = hashlib.sha256()
+    for path in sorted({path for path in found if path is not None}):
+        with suppress(OSError):
+            sha.update(Path(path).read_bytes())
+    return sha.hexdigest()
 
 
 def _sum(key: str, content: bytes) -> bytes:

@@ -38,11 +38,12 @@ def lay_out(
     tree: Path, found: "Submission", metrics: "Mapping[str, Metric]", data: Path | None, device: str,
     max_draws: int | None, progress: "Progress",
 ) -> None:  # fmt: skip
-    """Measure the model, and write the files of its pull request below `tree`."""
+    """Measure the model, and write the files of its pull request below `tree`. UserError as `admit`."""
     from vaebench.boards import store as board
     from vaebench.core.device import torch_device
     from vaebench.evaluation import entry as entries
     from vaebench.evaluation import runner
+    from vaebench.evaluation.admission import admit
     from vaebench.evaluation.journal import Journal
     from vaebench.evaluation.run import Settings
     from vaebench.submission.rows import SEED
@@ -55,6 +56,7 @@ def lay_out(
     def keep(metric: str, name: str, content: bytes) -> None:
         files.write_atomic(boards / card.dataset / card.name / metric / name, content)
 
+    admit(entry, settings, progress)
     measured = runner.measure(entry, metrics, settings, progress=progress, keep=keep)
     rows = board.merge([], [row for finished in measured for row in finished])
     zoo = tree / "model_zoo" / card.dataset
