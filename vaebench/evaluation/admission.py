@@ -30,7 +30,8 @@ def admit(entry: Entry, settings: Settings, progress: Progress) -> tuple[str, ..
     """Marks for every value of `entry`: none, where it keeps the quick part of the conformance suite.
 
     What cannot be decided is told, and stops nothing. With a journal, the outcome is kept by the model's content: it is
-    found once for an adapter, its options and weights, as long as their code stays as it is. Where `settings.unchecked`, nothing is asked.
+    found once for an adapter, its options and weights, while their code stays as it is. Where `settings.unchecked`,
+    nothing is asked.
 
     Raises UserError if a promise is broken.
     """
@@ -56,7 +57,7 @@ def _key(entry: Entry) -> str:
 
 
 def _code(model: LatentVariableModel) -> str:
-    """The SHA-256, in hex, of the files that the model's parts and its distributions are written in, but for torch's."""
+    """The SHA-256, in hex, of the files that the model's parts and distributions are written in, but for torch's."""
     with keyed(0, torch.arange(1)), torch.no_grad():
         prior = model.prior(1)
         parts = [*model.modules(), prior, model.likelihood(prior.rsample(1))]
