@@ -169,6 +169,10 @@ class Row:
         if self.low is not None and sorted(ends) != list(ends):  # type: ignore[type-var]
             raise ValueError(f"value {self.value} is outside of its interval {self.low} to {self.high}")
 
+    def __hash__(self) -> int:
+        """Of what tells nearly all rows apart: boards look rows up by the million, and there are three dozen fields."""
+        return hash((self.model, self.weights_sha256, self.parameters, self.facet, self.column, self.value))
+
     @property
     def identity(self) -> Identity:
         """What a later row must share to take this one's place in its file; also the order of rows in a file."""

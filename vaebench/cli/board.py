@@ -284,7 +284,7 @@ def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"index": str(out / "index.html"), **written._asdict()})
     else:
-        removed = f"; {written.removed} files of an earlier site removed" if written.removed else ""
+        removed = f"; files of an earlier site removed: {written.removed}" if written.removed else ""
         click.echo(f"{out / 'index.html'} ({written.pages} pages{removed})")
 
 

@@ -116,7 +116,8 @@ if (form) {
       body.hidden = body.querySelector(":scope > tr:not([data-still], [hidden])") === null;
     for (const fold of document.querySelectorAll("details:has(table:not([data-still]))"))
       fold.hidden = fold.querySelector("tbody > tr:not([data-still], [hidden])") === null;
-    form.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} lines`;
+    const shown = rows.filter((row) => !row.hidden).length;
+    form.querySelector("output").textContent = shown < rows.length ? `${shown} of ${rows.length} lines` : "";
   };
 
   for (const choice of choices) {
