@@ -26,7 +26,7 @@ MISTAKES: dict[str, tuple[Args, list[str]]] = {
     "model": (("run", "--model", "vea", "--dataset", "digits"), ["unknown model 'vea'", "did you mean 'vae'?"]),
     "model elsewhere": (
         ("run", "--model", "vae", "--dataset", "notmnist"),
-        ["model 'vae' has no card on dataset 'notmnist'", "it has one on: digits"],
+        ["model 'vae' has no card on dataset 'notmnist'", "it has one on: celeba64, digits,"],
     ),
     "dataset": (("run", "--model", "vae", "--dataset", "digit"), ["unknown dataset 'digit'", "'digits'?"]),
     "no dataset": (("run", "--model", "vae"), ["--model vae needs --dataset", "digits"]),
