@@ -26,7 +26,7 @@ from vaebench.models.oracles import oracles
 from vaebench.training import loop as training
 
 ROOT = Path(__file__).parent.parent
-README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+README, CONTRIBUTING, LLMS = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "llms.txt"))
 IMPORTS = """
 import math
 from collections.abc import Iterator, Mapping
@@ -60,10 +60,24 @@ def test_readme_opens_with_two_commands() -> None:
 
 
 def test_every_verb_that_the_documents_name_exists() -> None:
-    for line in set(re.findall(r"vaebench ([a-z]+(?: [a-z]+)?)", README + CONTRIBUTING)):
+    for line in set(re.findall(r"vaebench ([a-z]+(?: [a-z]+)?)", README + CONTRIBUTING + LLMS)):
         verbs = [verb for verb in line.split() if verb in {*main.commands, "show", "csv", "get"}]
         if verbs:
             assert CliRunner().invoke(main, [*verbs, "--help"]).exit_code == 0, verbs
+
+
+def test_every_link_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README + LLMS)
+    assert len(links) > 12
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_the_summary_for_language_models_opens_with_a_title_and_a_summary() -> None:
+    """As https://llmstxt.org asks."""
+    title, _, summary, *_ = LLMS.splitlines()
+    assert title == "# vaebench"
+    assert summary.startswith("> ")
+    assert re.findall(r"^## (.*)$", LLMS, re.M)[-1] == "Optional"
 
 
 def test_readmes_table_is_the_boards() -> None:

@@ -63,8 +63,7 @@ def test_every_measure_is_a_column_of_its_metric_and_readme_says_its_side() -> N
         presets = plugins.load("metrics", measure.metric)
         columns = {c.name: c for c in presets["standard"].columns}  # type: ignore[index]
         column = columns[measure.column]
-        unit = f"{column.unit}, " if column.unit else ""
-        assert f"- `{key}`: {measure.says}; {unit}{headline.SIDES[column.better]}." in text
+        assert headline.described(key, measure, column.unit, column.better) + "\n" in text
 
 
 def test_every_shipped_csv_is_what_the_rows_give() -> None:

@@ -237,6 +237,14 @@ def legend(column: Column) -> str:
     return f"{column.measure.name}: {column.measure.says}; {unit}{SIDES[column.better]}; {fields(column.protocol)}"
 
 
+def described(key: str, measure: Measure, unit: str, better: str) -> str:
+    """The line of leaderboards/README.md on a measure: what it is, unit, better side, column, protocols."""
+    stated = [fields(each) for each in measure.protocols if each]
+    told = f"; {', else '.join(stated)}" if stated else ""
+    unit = f"{unit}, " if unit else ""
+    return f"- `{key}`: {measure.says}; {unit}{SIDES[better]}; `{measure.column}` of `{measure.metric}`{told}."
+
+
 def sentence(table: Headline) -> str:
     """What a person would say of a headline: who is best by the first column, how sure that is, who is as good."""
     column, found = table.columns[0], [(line, line.cells[0]) for line in table.lines]
