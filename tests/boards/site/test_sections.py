@@ -52,7 +52,7 @@ def test_the_headline_s_protocol_comes_first_and_alone_gives_results() -> None:
     rows = [row(model="a", value=80.0, **few), row(model="b", value=81.0, **few)]
     rows += [row(model=model, value=90.0 + i, **many) for i, model in enumerate("abc")]
     (section,) = of_rows(rows)
-    assert [len(table.sheet.lines) for table in section.tables if table.sheet] == [2, 3]
+    assert [len(table.sheet.lines) for (table,) in section.folds if table.sheet] == [2, 3]
     (result,) = section.results
     assert (result.of, result.champion and result.champion.row.value) == (2, 80.0)
 
@@ -70,6 +70,10 @@ def test_regret_is_a_matrix_of_set_and_score_for_each_measure() -> None:
     assert entry is not None
     assert (entry.model, entry.of, entry.heat) == ("a", 2, 4)
     assert section.results == []  # the matrices are in their place
+    (fold,) = section.folds
+    assert [tuple(table.sheet.group.facet.values()) for table in fold if table.sheet] == [
+        ("auroc", "regret"), ("auroc", "likelihood"), ("fpr95", "regret"),
+    ]  # fmt: skip
 
 
 def test_a_model_s_matrix_is_its_own() -> None:
@@ -90,14 +94,14 @@ def test_turning_leaves_other_rows() -> None:
                                                        (0.5, "none", None), (1.5, "higher", None)])  # fmt: skip
 def test_heat_is_how_good_a_fraction_is(value: float, better: str, heat: int | None) -> None:
     cell = sheets.Cell(row(value=value, better=better), None, None)
-    assert matrix.Entry(cell, "a", 1).heat == heat
+    assert matrix.Entry(cell, "a", 1, 0).heat == heat
 
 
 def test_published_values_stand_with_the_metric_apart_by_reason_and_ranked_among_themselves() -> None:
     others = published.rows("mnist")
     found = of_rows([row()], others)
     density = next(section for section in found if section.task.name == "Density estimation")
-    (table,) = density.tables
+    ((table,),) = density.folds
     assert table.sheet is not None
     assert table.blocks
     reported = [each for block in table.blocks for _, cells in block.models for each in cells.values()]
@@ -107,12 +111,12 @@ def test_published_values_stand_with_the_metric_apart_by_reason_and_ranked_among
     values = sorted(each.row.value or 0.0 for each in by_unit)
     assert all(each.rank and values[each.rank.first - 1] == each.row.value for each in by_unit)
     apart = next(section for section in found if section.task.name == "Image generation")
-    assert [(table.metric, table.sheet) for table in apart.tables] == [("frechet", None)]
+    assert [(table.metric, table.sheet) for (table,) in apart.folds] == [("frechet", None)]
 
 
 def test_published_values_alone_are_tables() -> None:
     found = of_rows([], published.rows("svhn"))
-    assert all(table.sheet is None and table.blocks for section in found for table in section.tables)
+    assert all(table.sheet is None and table.blocks for section in found for (table,) in section.folds)
     assert all(section.results == [] for section in found)
 
 

@@ -122,7 +122,7 @@ def test_the_policy_stops_a_script_that_got_past_escaping(
 
 def test_a_click_sorts_and_says_so(page: "sync_api.Page", folder: Path) -> None:
     go(page, folder)
-    page.click(f"{BOARD} thead th:has-text('seed') button")
+    page.click(f"{BOARD} thead th:has-text('marks') button")
     assert order(page) is None
     page.click(f"{NLL} button")
     assert (models(page), order(page)) == (["alpha", "beta", "gamma", "delta"], "ascending")

@@ -131,7 +131,7 @@ def _board(boards: Boards, dataset: str) -> Board:
     measured, reported = ([s for s in found if (s.group.origin == "measured") == mine] for mine in (True, False))
     table = headlines.of_rows(dataset, rows, compare)
     parts = sections.of_board(table, measured, reported)
-    measured = [each.sheet for part in parts for each in part.tables if each.sheet is not None]  # in the page's order
+    measured = [each.sheet for part in parts for fold in part.folds for each in fold if each.sheet is not None]
     cut = {model: strip for model in {row.model for row in rows}
            for folder in boards.folders(dataset, model)[::-1] if (strip := strips.of_model(folder))}  # fmt: skip
     summary = render.summary("datasets", dataset)

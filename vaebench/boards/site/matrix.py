@@ -14,11 +14,12 @@ FIRST = ("auroc", "regret")  # the measure, and the score, that come first
 
 
 class Entry(NamedTuple):
-    """A cell of a matrix: the value there and whose it is, of how many; `heat` is how good, 0 to 5, of a fraction."""
+    """A cell of a matrix: the value there and whose it is, of how many, and how many others may be first as well."""
 
     cell: Cell
     model: str
     of: int
+    others: int
 
     @property
     def heat(self) -> int | None:
@@ -56,13 +57,13 @@ def is_turned(sheet: Sheet) -> bool:
 
 def of_sheets(found: Sequence[Sheet], model: str | None = None) -> list[Matrix]:
     """A matrix for each measure of turned sheets of one class: of the best model of each place, or of `model`."""
-    measures = sorted({sheet.group.facet["measure"] for sheet in found}, key=_first)
+    measures = sorted({sheet.group.facet["measure"] for sheet in found}, key=first)
     return [_matrix(measure, [s for s in found if s.group.facet["measure"] == measure], model) for measure in measures]
 
 
 def _matrix(measure: str, found: Sequence[Sheet], model: str | None) -> Matrix:
     by_score = {sheet.group.facet["score"]: sheet for sheet in found}
-    scores = sorted(by_score, key=_first)
+    scores = sorted(by_score, key=first)
     names = sorted({heading.name for sheet in found for heading in sheet.group.columns})
     lines = [(name, [_entry(by_score[score], name, model) for score in scores]) for name in names]
     better = next(heading.better for sheet in found for heading in sheet.group.columns)
@@ -79,12 +80,14 @@ def _entry(sheet: Sheet, name: str, model: str | None) -> Entry | None:
     if not cells:
         return None
     whose, cell = min(cells, key=lambda pair: _badness(pair[1]))
-    return Entry(cell, whose, sheet.ranked(place))
+    near = {name for name, other in cells if other.rank is not None and other.rank.first == 1} - {whose}
+    return Entry(cell, whose, sheet.ranked(place), len(near))
 
 
 def _badness(cell: Cell) -> tuple[bool, float]:
     return cell.rank is None, (cell.row.value or 0.0) * (-1 if cell.row.better == "higher" else 1)
 
 
-def _first(name: str) -> tuple[bool, str]:
+def first(name: str) -> tuple[bool, str]:
+    """A key that sorts names, those of `FIRST` before others."""
     return name not in FIRST, name

@@ -12,7 +12,7 @@ from vaebench.boards import tasks
 from vaebench.boards.classes import title
 from vaebench.boards.headline import Cell, listed, marks_of, sentence
 from vaebench.boards.rows import Row
-from vaebench.boards.site.sheets import PROVENANCE
+from vaebench.boards.site.sheets import PROVENANCE, Line
 from vaebench.boards.text import number
 from vaebench.core import registry as plugins
 from vaebench.core.names import YOURS
@@ -52,9 +52,14 @@ def _environment() -> Environment:
     )
     environment.filters["ident"] = id
     environment.globals["width"] = width
+    environment.globals["column_widths"] = lambda sheet: [
+        width(cell.row for cell in cells if cell is not None)
+        for cells in zip(*(line.cells for line in sheet.lines), strict=True)
+    ]
     environment.globals["marks_of"] = lambda line, columns: marks_of(line, columns).removeprefix(YOURS).lstrip("; ")
     environment.globals["apart"] = tasks.APART
     environment.globals["verdict"] = verdict
+    environment.filters["said"] = said
     environment.globals["metric_summary"] = lambda name: summary("metrics", name)
     return environment
 
@@ -80,6 +85,18 @@ def words(fields: Mapping[str, Any]) -> str:
         f"{key.replace('_', ' ')} {value if isinstance(value, str) else json.dumps(value)}"
         for key, value in sorted(said.items())
     )
+
+
+def said(line: Line) -> str:
+    """The marks and verdicts of a sheet's line, each with its columns where not all values have it."""
+    found: dict[str, list[str]] = {}
+    valued = [row for row in line.rows if row.value is not None]
+    for row in valued:
+        for mark in (*row.marks, row.verified):
+            if mark not in (YOURS, "unverified"):
+                found.setdefault(mark, []).append(row.column)
+    marks = sorted(found.items())
+    return "; ".join(name if len(has) == len(valued) else f"{name}: {', '.join(has)}" for name, has in marks)
 
 
 def verdict(cells: Iterable[Cell | None]) -> str:

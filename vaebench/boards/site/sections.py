@@ -58,12 +58,15 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Section:
-    """A task on one dataset; `matrices` stand for the sheets that they are made of."""
+    """A task on one dataset. Tables that are folded away together are turned sheets of one class; others are alone.
+
+    `matrices` stand for the turned sheets that they are made of.
+    """
 
     task: Task
     results: list[Result]
     matrices: list[Matrix]
-    tables: list[Table]
+    folds: list[list[Table]]
 
 
 def order(metric: str) -> tuple[int, int, str]:
@@ -92,7 +95,8 @@ def of_board(table: Headline, measured: Sequence[Sheet], published: Sequence[She
 def _sort(sheet: Sheet, first: set[Class]) -> tuple[object, ...]:
     group = sheet.group
     own = any(class_of(row) in first for line in sheet.lines[:1] for row in line.rows)
-    return not own, -len(sheet.lines), sorted(map(str, group.comparability.items())), sorted(group.facet.items())
+    facet = [matrix.first(value) for _, value in sorted(group.facet.items())]
+    return not own, -len(sheet.lines), sorted(map(str, group.comparability.items())), facet
 
 
 def main_sheets(sheets: Iterable[Sheet]) -> list[Sheet]:
@@ -114,12 +118,14 @@ def _section(
     results.sort(key=lambda each: (leading.index(name) if (name := (each.metric, each.heading.name)) in leading
                                    else len(leading)))  # fmt: skip
     blocks = {metric: _blocks(each, ranks) for metric, each in _by_metric(published)}
-    tables = []
-    for sheet in sheets:
+    folds: dict[tuple[str, str], list[Table]] = {}
+    for i, sheet in enumerate(sheets):
         own = blocks.pop(sheet.group.metric, []) if sheet in main and not matrix.is_turned(sheet) else []
-        tables.append(Table(sheet.group.metric, _headings(sheet, own), sheet, own))
-    tables += [Table(metric, _headings(None, each), None, each) for metric, each in blocks.items()]
-    return Section(task, results, matrix.of_sheets(turned) if turned else [], tables)
+        together = f"{sorted(sheet.group.comparability.items())}" if matrix.is_turned(sheet) else f"{i}"
+        found = Table(sheet.group.metric, _headings(sheet, own), sheet, own)
+        folds.setdefault((sheet.group.metric, together), []).append(found)
+    alone = [[Table(metric, _headings(None, each), None, each)] for metric, each in blocks.items()]
+    return Section(task, results, matrix.of_sheets(turned) if turned else [], [*folds.values(), *alone])
 
 
 def _by_metric(sheets: Iterable[Sheet]) -> list[tuple[str, list[Sheet]]]:
