@@ -66,11 +66,13 @@ const chooser = (table) => {
   const label = document.createElement("label");
   label.className = "sortby";
   const select = document.createElement("select");
+  const now = headings(table).findIndex((heading) => heading.ariaSort);
+  if (now < 0) select.append(new Option("as it is", -1));
   select.append(...headings(table).map((heading) => new Option(heading.dataset.name ?? heading.dataset.key, heading.cellIndex)));
-  select.value = headings(table).findIndex((heading) => heading.ariaSort);
+  select.value = now;
   select.addEventListener("change", () => {
     const heading = headings(table)[select.value];
-    sorted(table, heading, heading.dataset.first ?? "ascending");
+    if (heading) sorted(table, heading, heading.dataset.first ?? "ascending");
   });
   label.append("Sort by ", select);
   table.parentElement.before(label);
