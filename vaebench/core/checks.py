@@ -64,7 +64,7 @@ def _refuses(action: Callable[[], object], *errors: type[Exception]) -> bool:
 
 def _scored(model: LatentVariableModel) -> bool:
     """Whether the model has a likelihood, so that it can score its draws."""
-    return model.likelihood(model.prior(1).rsample(1)).scored
+    return model.likelihood(model.prior(1).rsample(1)).unscored is None
 
 
 def _drawn(model: LatentVariableModel, x: Tensor, samples: int) -> tuple[Latents, dict[str, Tensor]]:
@@ -152,7 +152,7 @@ def _gradients(model: LatentVariableModel) -> str:
     with torch.enable_grad():
         latents = tuple(group.detach() for group in _drawn(model, x, 1)[0])
         likelihood = model.likelihood(latents)
-        terms = likelihood.log_prob(x).sum() if likelihood.scored else likelihood.raw.sum()
+        terms = likelihood.log_prob(x).sum() if likelihood.unscored is None else likelihood.raw.sum()
         terms = terms + model.prior(2).log_prob(latents).sum()
         q = model.posterior(x)
         try:

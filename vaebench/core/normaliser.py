@@ -61,7 +61,7 @@ def normalised(model: LatentVariableModel) -> Finding:
     undecided = OK
     for latents, x in _latents(model):
         likelihood = model.likelihood(latents)
-        if not (likelihood.proper and likelihood.scored):
+        if not likelihood.proper or likelihood.unscored:
             return OK
         if not bool(torch.isfinite(likelihood.raw).all()):
             return Finding("failed", "the decoder gives a number that is not finite")

@@ -27,14 +27,14 @@ class Likelihood(Distribution, ABC):
 
     `family` names it in a row's comparability class; `log_prob` is in nats on the space's measure, on which a `proper`
     one sums or integrates to 1. `bound` is what bounds a density that a model could make as large as it likes;
-    `interval`, where a density has one, is what every number of x lies in: outside it is 0. One that is not `scored`
-    has no log p(x|z) at all: `log_prob` raises UnavailableError, and `raw` is what is shown.
+    `interval`, where a density has one, is what every number of x lies in: outside it is 0. Where there is no
+    log p(x|z) at all, `unscored` says why: `log_prob` raises UnavailableError, and `raw` is what is shown.
     """
 
     family: str
     proper: bool = True
     bound: str | None = None
-    scored: ClassVar[bool] = True
+    unscored: str | None = None
     interval: ClassVar[tuple[float, float] | None] = None
     arg_constraints: ClassVar[dict[str, Constraint]] = {}
 

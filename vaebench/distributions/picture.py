@@ -17,21 +17,24 @@ _NONE = torch.Size()
 class Picture(Likelihood):
     """One x for each z, with no p(x|z): of decoders that were trained by perception, or by a discriminator.
 
-    `raw` is that picture, in the units of x. Anything that needs log p(x|z) is told that there is none.
+    `raw` is that picture, in the units of x. Anything that needs log p(x|z) is told that there is none, and why.
     """
 
     family = "none"
-    scored = False
+
+    def __init__(self, raw: Tensor, shape: tuple[int, ...], levels: int | None, unscored: str = NO_LIKELIHOOD) -> None:
+        super().__init__(raw, shape, levels)
+        self.unscored = unscored
 
     @staticmethod
     def channels(shape: tuple[int, ...], levels: int | None) -> int:
         return shape[0]
 
     def log_prob(self, x: Tensor) -> Tensor:
-        raise UnavailableError(NO_LIKELIHOOD)
+        raise UnavailableError(self.unscored)
 
     def log_masses(self) -> Tensor:
-        raise UnavailableError(NO_LIKELIHOOD)
+        raise UnavailableError(self.unscored)
 
     @property
     def mean(self) -> Tensor:

@@ -23,6 +23,7 @@ from vaebench.core.data import Dataset, Split
 from vaebench.core.errors import UserError
 from vaebench.core.objective import Loss, Objective, Wrapper
 from vaebench.distributions import noise
+from vaebench.distributions.errors import UnavailableError
 from vaebench.functional import random
 from vaebench.models import loading, trajectory
 from vaebench.models.card import Card
@@ -258,7 +259,8 @@ def train(
 
     As many `checkpoints`, evenly spaced over the steps, are kept beside the weights (see `trajectory`).
     A state is kept after every epoch, and within one whenever `KEEP_EVERY` seconds have gone by since the last.
-    UserError, with the last state kept, where the loss, a gradient or the validation loss is not finite.
+    UserError, with the last state kept, where the loss, a gradient or the validation loss is not finite; or where the
+    model has no likelihood.
     Torch's global generators are left as they were.
     """
     memory.keep_freed()
@@ -293,6 +295,8 @@ def train(
         try:
             with threads.at_most(threads.useful(session.model)):
                 session.run_epoch(report, keep)
+        except UnavailableError as error:
+            raise UserError(f"{card.id} cannot be trained: {error}") from error
         except NotFiniteError as error:
             left = f"the state after step {kept} is kept in {outputs.resume}" if kept else "no state was kept before"
             remedy = "lower learning_rate or clip_norm and use another --out"

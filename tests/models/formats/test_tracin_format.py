@@ -76,7 +76,8 @@ def test_golden_values_of_the_releases_own_files(name: str, tmp_path: Path, vaeb
     card = imported(tmp_path / name, vaebench)
     model = build_model(card, plugins.space_of(card.dataset)).eval()
     load_weights(model, card.weights_path())
-    golden = np.load(GOLDEN / "tracin.npz")
+    with np.load(GOLDEN / "tracin.npz") as file:
+        golden = dict(file)
     wanted = json.loads((GOLDEN / "tracin.json").read_text())["expected"][name]
     x = torch.from_numpy(golden["images_uint8"]).float() / 255
     q = model.posterior(x).moments()

@@ -22,6 +22,7 @@ from vaebench.models.adapters._wiring import BY_LOGITS, Wiring, WiringError, dec
 
 FITTED = 1000
 """Images that a scale is fitted on, spread evenly over the training split."""
+UNFITTED = "scale = 'fit' is found on trained weights and training data, and nothing is known before"
 SPAN = 9.0
 """Of log-scales that are searched, up from the least."""
 
@@ -169,8 +170,10 @@ class Module(FactoredModel):
 
     def likelihood(self, latents: Latents) -> Likelihood:
         (z,) = latents
-        raw = through(self._decoder, z.reshape(-1, *self.latent))
-        raw = self._read(self._shaped(raw)).unflatten(0, z.shape[:2])
+        raw = self._shaped(through(self._decoder, z.reshape(-1, *self.latent)))
+        if self.wiring.means_alone and self.scale is None:
+            return Picture(self._in_units(raw).unflatten(0, z.shape[:2]), self.space.shape, self.space.levels, UNFITTED)
+        raw = self._read(raw).unflatten(0, z.shape[:2])
         return LIKELIHOODS[self.wiring.likelihood](raw, self.space.shape, self.space.levels)
 
     def _read(self, raw: Tensor) -> Tensor:
@@ -182,10 +185,8 @@ class Module(FactoredModel):
             limits = torch.finfo(p.dtype)
             p = p.clamp(limits.tiny, 1 - limits.eps / 2)  # the numbers nearest to 0 and 1, where a sigmoid is full
             return p.log() - torch.log1p(-p)
-        if not self.wiring.means_alone:
-            return raw
         if self.scale is None:
-            raise WiringError("scale = 'fit' is found on trained weights and training data: nothing is known before")
+            return raw
         return with_scale(raw, self.scale, self.wiring.likelihood, self.wiring.output, self.space, 1)
 
     def _in_units(self, raw: Tensor) -> Tensor:
