@@ -12,6 +12,7 @@ from vaebench.cli import streams
 from vaebench.cli.board import board
 from vaebench.cli.cache import cache
 from vaebench.cli.check import check, selftest
+from vaebench.cli.cite import cite
 from vaebench.cli.common import zoo_option
 from vaebench.cli.compress import compress, decompress
 from vaebench.cli.data import data
@@ -94,6 +95,6 @@ for command in (run, check, verify, reproduce, submit, ls, compress, decompress)
     zoo_option(command)
 for command in (
     run, train, ls, board, verify, reproduce, export, data, cache, import_, selftest, check, submit, compress,
-    decompress, new,
+    decompress, new, cite,
 ):  # fmt: skip
     main.add_command(command)

@@ -76,19 +76,35 @@ def load(kind: Kind, name: str) -> object:
 
 def summary(kind: Kind, name: str) -> str:
     """The first line of the plug-in module's docstring, read without importing it."""
-    found = _find(kind, name)
-    if isinstance(found, EntryPoint):
-        spec, path = None, None
-        parts = found.module.split(".")
-        for depth in range(len(parts)):  # `importlib.util.find_spec` would import the packages
-            spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
-            path = None if spec is None else spec.submodule_search_locations
-            if spec is None:
-                break
-        if spec is None or spec.origin is None:
-            return f"(from {found.value}, which cannot be found)"
-        found = Path(spec.origin)
+    found = _file(kind, name)
+    if isinstance(found, str):
+        return f"(from {found}, which cannot be found)"
     return (ast.get_docstring(ast.parse(found.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def documentation(kind: Kind, name: str) -> str:
+    """The docstrings of the plug-in's module and of its classes, read without importing it; "" where it has no file."""
+    found = _file(kind, name)
+    if isinstance(found, str):
+        return ""
+    tree = ast.parse(found.read_text(encoding="utf-8"))
+    parts = [tree, *(each for each in tree.body if isinstance(each, ast.ClassDef))]
+    return "\n".join(ast.get_docstring(each) or "" for each in parts)
+
+
+def _file(kind: Kind, name: str) -> Path | str:
+    """The file of a plug-in, found without importing it; the entry point's value where there is none."""
+    found = _find(kind, name)
+    if isinstance(found, Path):
+        return found
+    spec, path = None, None
+    parts = found.module.split(".")
+    for depth in range(len(parts)):  # `importlib.util.find_spec` would import the packages
+        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), path)
+        path = None if spec is None else spec.submodule_search_locations
+        if spec is None:
+            break
+    return found.value if spec is None or spec.origin is None else Path(spec.origin)
 
 
 def load_dataset(name: str, root: Path | None, download: bool = True) -> "Dataset":
