@@ -88,8 +88,8 @@ def documentation(kind: Kind, name: str) -> str:
     if isinstance(found, str):
         return ""
     tree = ast.parse(found.read_text(encoding="utf-8"))
-    parts = [tree, *(each for each in tree.body if isinstance(each, ast.ClassDef))]
-    return "\n".join(ast.get_docstring(each) or "" for each in parts)
+    classes = [ast.get_docstring(each) or "" for each in tree.body if isinstance(each, ast.ClassDef)]
+    return "\n".join([ast.get_docstring(tree) or "", *classes])
 
 
 def _file(kind: Kind, name: str) -> Path | str:
