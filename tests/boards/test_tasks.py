@@ -209,6 +209,23 @@ def test_without_a_dataset_there_is_a_line_for_each(shown: Callable[..., str]) -
     assert [each["best"] for each in json.loads(shown("--json"))] == ["b", None]
 
 
+def test_results_of_a_plug_in_are_shown_where_no_measure_leads(vaebench: Callable[..., Result], tmp_path: Path) -> None:
+    values = {"a": 2.0, "b": 1.0}
+    board.write(tmp_path, [said("a-plug-in", "oddness", model=name, value=value) for name, value in values.items()])
+    for where in ((), ("digits",)):
+        shown = vaebench("board", "show", *where, "--task", "other-measures", "--leaderboards", tmp_path).stdout
+        assert [line[-3:] for line in cells(shown)] == [["1", "b", "1.00 ± 0.25"], ["2", "a", "2.00 ± 0.25"]]
+
+
+def test_boards_without_a_row_are_told_in_one_line(vaebench: Callable[..., Result], tmp_path: Path) -> None:
+    shown = vaebench("board", "show", "--leaderboards", tmp_path).stdout.splitlines()
+    assert shown[0] == f"Nothing is measured in {tmp_path}."
+    assert shown[1].startswith("Published results alone: celeba-hq256, celeba64, cifar10")
+    assert vaebench("board", "show", "mnist", "--leaderboards", tmp_path).stdout.startswith(
+        "Nothing is measured on mnist here: these are others' results alone.\n"
+    )
+
+
 def test_bad_input_of_a_listing_is_one_line(refused: Callable[..., str]) -> None:
     show = ("board", "show")
     refused(2, (*show, "--task", "density"), "unknown task 'density'; did you mean 'density-estimation'?")

@@ -66,15 +66,21 @@ def show_index(boards: Boards, as_json: bool) -> None:
         (dataset, str(len(table.lines)), best or "-", table.columns[0].measure.name, terminal.told(cell, letters))
         for dataset, table, best, cell in found
     ]
-    terminal.print_table(("dataset", ">models", "best", "by", ">value ± standard error"), lines)
-    _say(terminal.marks(letters), f"Published results alone: {', '.join(others)}." if others else "")
+    if lines:
+        terminal.print_table(("dataset", ">models", "best", "by", ">value ± standard error"), lines)
+    _say(terminal.marks(letters) if lines else f"Nothing is measured in {boards}.")
+    _say(f"Published results alone: {', '.join(others)}." if others else "")
     _say("`vaebench board show DATASET` has every model; `--task TASK` and `--model MODEL` go across datasets.")
 
 
 def show_task(boards: Boards, task: Task, dataset: str | None, everything: bool, as_json: bool) -> None:
     """One task: on one dataset a line a model, on all those that may be the best; or every result there is."""
-    found = _tables(boards, dataset, task, everything or as_json)
-    measured = [each for table in found for each in _of(table, lambda result: everything or as_json or result.leads)]
+    everything = everything or as_json
+    found = _tables(boards, dataset, task, everything)
+    if not any(table.measured for table in found) and not everything:  # of measures that lead there is none
+        everything = True
+        found = _tables(boards, dataset, task, everything)
+    measured = [each for table in found for each in _of(table, lambda _: True)]
     others = [each for table in found for each in _of(table, lambda _: True, others=True)]
     if not measured and not others:
         where = f"the board of {dataset!r} has" if dataset else "the boards have"
@@ -243,7 +249,8 @@ def _lines(
     before = [""] * len(names)
     for each in found:
         row, result = each.result.row, each.result
-        place = {"task": each.task.name, "dataset": each.dataset, "metric": result.metric}
+        unknown_unit = " (unit not stated)" if row.unit == "not stated" else ""
+        place = {"task": each.task.name, "dataset": each.dataset, "metric": f"{result.metric}{unknown_unit}"}
         first = [place[name] for name in names]
         same = next((i for i in range(len(names)) if first[i] != before[i]), len(names))
         yours = {YOURS} if with_model and YOURS in row.marks else set[str]()

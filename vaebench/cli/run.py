@@ -69,8 +69,8 @@ if TYPE_CHECKING:
               "tls://host:8786. It is trusted: who reaches it can run code on its workers, and here.")  # fmt: skip
 @click.option("--inception-weights", "inception", metavar="FILE|download",
               help="For fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
-@click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board: same weights, data, "
-              "metric, version, parameters, seed and number type.")  # fmt: skip
+@click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board, shipped or yours: same "
+              "weights, data, metric, version, parameters, seed and number type.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
 @click.option("--unchecked", is_flag=True, help="Evaluate even a model whose likelihood is not proper, or that breaks "
               "another promise; its values are marked.")  # fmt: skip
