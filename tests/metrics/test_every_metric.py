@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from perceptive import efficient
 from torch import Tensor, nn
 
 from vaebench.boards.classes import title
@@ -30,7 +31,7 @@ from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.resources import LocalResources
 from vaebench.evaluation.run import MetricRun, Settings
 from vaebench.functional.factors import uniform_factors
-from vaebench.metrics.shared import inception
+from vaebench.metrics.shared import imagenet, inception
 from vaebench.metrics.shared.passes import PriorSample
 from vaebench.models import card as cards
 from vaebench.models import loading
@@ -48,6 +49,7 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "disentanglement": {"points": 300, "test_points": 200, "mixture": 300, "draws": 200, "dci_points": 60, "trees": 2,
                         "votes": 50, "test_votes": 30, "vote_size": 8, "centres": 2, "local_points": 100},
     "fd-domain": {"samples": 40, "candidates": 200, "repeats": 2},
+    "fd-imagenet": {"samples": 3, "candidates": 12, "repeats": 2, "limit": 4, "side": 32},
     "fid": {"samples": 3, "candidates": 12, "repeats": 2, "limit": 4},
     "gallery": {"samples": 16, "candidates": 200, "images": 8},
     "latent-gap": {"draws": 300},
@@ -56,13 +58,14 @@ SMALLER: dict[str, dict[str, Any]] = {  # than the quick preset, so that a run t
     "tracin": {"samples": 2, "queries": 12, "top": 3},
 }  # fmt: skip
 DECODING = {
-    "certified", "cloud-reconstruction", "cloud-samples", "code-length", "fd-domain", "fid", "gallery", "likelihood",
-    "pocket-leak", "reconstruction", "regret", "tracin",
+    "certified", "cloud-reconstruction", "cloud-samples", "code-length", "fd-domain", "fd-imagenet", "fid", "gallery",
+    "likelihood", "pocket-leak", "reconstruction", "regret", "tracin",
 }  # fmt: skip
 TRIED = ("fd-domain", "likelihood", "probe")  # of draws of the prior, of posterior draws, of embeddings and labels
 LOOKING = {
     "cloud-samples",
     "fd-domain",
+    "fd-imagenet",
     "fid",
     "gallery",
 }  # at samples of the prior; laws find out for themselves which metrics do
@@ -112,6 +115,7 @@ class Case:
         with pytest.MonkeyPatch.context() as patch:
             _watch(patch, seeds, stages)
             patch.setattr(inception, "load", partial(inception.load, layer="64"))
+            patch.setattr(imagenet, "load", lambda side, device: ("of no meaning", efficient(side).to(device)))
             (rows,) = runner.measure(
                 entry, {self.name: self.metric}, settings, progress=Silent(), keep=keep,
                 resources=Here(self, LocalResources(entry, settings)),
