@@ -15,6 +15,7 @@ from vaebench.boards import claims, claims_text, headline, per_example, publishe
 from vaebench.boards import store as board
 from vaebench.boards.claims import Claim, Claims
 from vaebench.boards.overlay import Boards
+from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError
 
@@ -159,7 +160,7 @@ def test_a_file_of_claims_that_is_wrong_is_one_line(text: str, tmp_path: Path) -
 
 
 def test_the_verb_counts_shows_and_writes(
-    vaebench: Callable[..., Result], refused: Callable[..., str], tmp_path: Path
+    vaebench: Callable[..., Result], refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board.write(tmp_path, [nll("iwae", 80.0), nll("vae", 85.0)])
     where = ("board", "claims", "--leaderboards", tmp_path)
@@ -177,5 +178,10 @@ def test_the_verb_counts_shows_and_writes(
         "| digits | 360 | iwae | 80.00 ± 0.25 | vae | 85.00 ± 0.25 | -5.00 [-5.69, -4.31] | borne out |"
         in page.read_text()
     )
+    monkeypatch.setattr(files, "shipped_boards", lambda: tmp_path)
+    board.write(files.own_boards(), [nll("iwae", 70.0)])
+    assert vaebench("board", "claims", "--out", tmp_path / "shipped.md").exit_code == 0
+    assert (tmp_path / "shipped.md").read_bytes() == page.read_bytes()
+    assert "70.00 ± 0.25 (yours)" in vaebench("board", "claims", "--paper", "iwae").stdout
     refused(2, (*where, "--paper", "dpave"), "unknown paper 'dpave'; did you mean 'dpvae'?")
     refused(2, (*where, "--out", tmp_path), f"cannot write {tmp_path}")

@@ -182,7 +182,7 @@ def test_a_task_of_one_dataset_is_a_line_a_model_and_then_others_results(shown: 
     text = shown("digits", "--task", "Density estimation")
     assert cells(text) == [
         ["1-2", "b", "80.00 ± 0.25 *"], ["1-2", "c", "80.10 ± 0.25 *"], ["3", "a", "90.00 ± 0.25"],
-        ["Density estimation", "NLL", "1", "y", "60 nats", "[1]"], ["", "", "2", "x", "70 nats", "[1]"],
+        ["NLL", "1", "y", "60 nats", "[1]"], ["", "2", "x", "70 nats", "[1]"],
     ]  # fmt: skip
     assert "Best on digits by NLL: b" in text
 

@@ -1,6 +1,7 @@
 """vaebench board claims."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,11 @@ def _papers() -> list[str]:
 @click.option("--paper", shell_complete=complete(_papers),
               help="Of one paper, as dpvae: every comparison, and its table.")  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Every comparison, not only how many bear a claim out.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the page in Markdown to this file instead.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the page of the boards, without your own rows, to this file instead: Markdown.",
+)
 @options(boards_option, as_json_option)
 def claims(paper: str | None, everything: bool, out: Path | None, leaderboards: Path | None, as_json: bool) -> None:
     """Print what papers claim of their methods, and what the boards say of it.
@@ -43,7 +48,7 @@ def claims(paper: str | None, everything: bool, out: Path | None, leaderboards: 
     found = found if paper is None else claimed.of_paper(found, paper)
     tell_boards(leaderboards, boards)
     if out is not None:
-        files.write_changed(out, text.page(found, boards).encode())
+        files.write_changed(out, text.page(found, replace(boards, own=None)).encode())
         click.echo(f"written to {out}", err=True)
         return
     findings = list(claimed.judge(found, boards))
@@ -88,7 +93,7 @@ def _print_claim(findings: "Sequence[Finding]", claim: str, source: str) -> None
     ]  # fmt: skip
     headings = ("dataset", "model", ">its value", "against", ">its value", ">difference [95%]", "verdict")
     if lines:
-        terminal.print_table(headings, lines, claim)
+        terminal.print_table(headings, lines, claim, leading=2)
     else:
         click.echo(f"{claim}: no board has rows that can be compared")
     click.echo(f"{source.strip()}\n")

@@ -92,7 +92,7 @@ def show_task(boards: Boards, task: Task, dataset: str | None, everything: bool,
         terminal.print_headline(
             headline.of_rows(dataset, boards.read(dataset), boards.comparer(), (task.name, task.measures))
         )
-        print_others(others)
+        print_others(others, ("metric",))
     elif everything or dataset is not None:
         _print(_title(task, dataset), measured, others, with_dataset=dataset is None, with_model=True)
     else:
