@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import vaebench.datasets
-from vaebench.core.data import Source, Split, fingerprint
+from vaebench.core.data import Dataset, Source, Space, Split, fingerprint
 
 FOLDER = Path(vaebench.datasets.__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
@@ -272,3 +272,22 @@ def test_no_other_slices(name: str) -> None:
     assert not dataset.has(name)
     with pytest.raises(KeyError, match="has no split"):
         dataset.split(name)
+
+
+def test_an_example_outside_the_space_is_named_by_dataset_split_and_index() -> None:
+    density, grey = Space((2,), None, "density"), Space((1, 2, 2), 4, "pmf")
+    x, levels = torch.zeros(40, 2), torch.zeros(30, 1, 2, 2, dtype=torch.uint8)
+    splits = {"train": Split("train", x.clone()), "test": Split("test", x)}
+    source = Source("moons-of-mine", density, lambda root, download: splits, "here", "CC0", bundled=True)
+    assert len(source.load(Path()).split("test")) == 40
+    x[17, 1], x[23, 0] = float("nan"), float("inf")
+    with pytest.raises(ValueError, match=r"^dataset 'moons-of-mine', split 'test': .*; example 17 is not$"):
+        source.load(Path())
+    levels[5, 0, 1, 1] = 4
+    with pytest.raises(ValueError, match=r"^dataset 'd', split 'test': examples lie in \[0, 4\], .* \(example 5\)"):
+        Dataset("d", grey, {"test": Split("test", levels)}, "").check()
+    density.check(torch.zeros(2, 3, 2))
+    draws = torch.zeros(2, 3, 2)
+    draws[1, 1, 0] = float("nan")
+    with pytest.raises(ValueError, match="example 4 is not"):
+        density.check(draws)

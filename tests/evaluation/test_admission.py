@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import vaebench as public
 from vaebench.boards import store as board
-from vaebench.core import checks, files, normaliser
+from vaebench.core import checks, files, normaliser, registry
 from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.errors import UserError
 from vaebench.core.model import Latents
+from vaebench.core.registry import load_dataset
 from vaebench.distributions.likelihoods import DiscretisedLogistic, Likelihood
 from vaebench.evaluation import admission
 from vaebench.evaluation.admission import admit
@@ -26,6 +28,8 @@ from vaebench.evaluation.entry import Entry, of_model
 from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.run import Settings
 from vaebench.metrics.likelihood import Likelihood as LikelihoodMetric
+from vaebench.models import card as cards
+from vaebench.models import loading
 from vaebench.models.adapters import flat
 from vaebench.models.adapters.flat import Flat, Options
 
@@ -238,3 +242,33 @@ def test_a_likelihood_that_is_mended_is_asked_again(
     assert admit(written("0.0"), settings, Silent()) == ()
     with pytest.raises(UserError, match="sum to"):
         admit(written("math.log(3)"), settings, Silent())
+
+
+def test_an_adapter_from_outside_is_asked_by_the_command_line(
+    tmp_path: Path, vaebench: Invoke, boards: Path, write_card: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by entry point, whose p(x|z) is twice too large: refused, and measured with a mark where nothing is asked."""
+    (tmp_path / "outside.py").write_text(ODD.replace("OFF", "math.log(2)") + "\nplugin = (Own, Options)\n")
+    about = tmp_path / "outside-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[vaebench.adapters]\noutside = outside:plugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_entry_points", registry._entry_points.__wrapped__)
+    card = write_card("mine", {"family": "'outside'"})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = loading.build_model(cards.read(card), load_dataset("digits", None).space)
+    save_file(model.state_dict(), weights := card.with_suffix(".safetensors"))
+    own = ("--card", card, "--weights", weights)
+    run = ("run", *own, "--metric", "likelihood", "--set", "likelihood.samples=2", "--leaderboards", boards)
+    refused = vaebench(*run)
+    assert refused.exit_code == 2
+    assert "sums to 1" in (line := refused.stderr.splitlines()[-1])
+    assert "2 instead of 1" in line or "sum to" in line
+    assert not boards.exists()
+    assert vaebench(*run, "--unchecked").exit_code == 0
+    assert {mark for row in board.read(boards, "digits") for mark in row.marks} >= {"unchecked"}
+    shown = vaebench("check", *own)
+    assert shown.exit_code == 1
+    assert "FAILED" in shown.stdout

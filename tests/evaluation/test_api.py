@@ -14,10 +14,12 @@ from click.testing import Result
 
 import vaebench
 from vaebench.boards import store
+from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.errors import DataError, UserError
 from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.results import NoValueError, Results, Value
 from vaebench.metrics.likelihood import Likelihood
+from vaebench.models.adapters.flat import Flat, Options
 
 Invoke = Callable[..., Result]
 QUICK = {"likelihood": Likelihood(samples=2)}
@@ -244,3 +246,11 @@ def test_a_mistake_is_one_line_of_the_packages_own_kind(mistake: str) -> None:
         call()
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_data_in_memory_that_do_not_fit_their_space_are_named() -> None:
+    x = torch.zeros(9, 2)
+    x[4, 1] = torch.nan
+    dataset = Dataset("mine", Space((2,), None, "density"), {"test": Split("test", x)}, "")
+    with pytest.raises(DataError, match=r"dataset 'mine', split 'test': .*; example 4 is not"):
+        vaebench.evaluate(Flat(dataset.space, Options(2, (4,), "gaussian")), dataset, "likelihood")

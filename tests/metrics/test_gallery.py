@@ -251,6 +251,15 @@ def test_what_a_model_has_not_is_left_out_with_a_word(
     assert sorted(said) == [f"gallery: no {picture}: {reason}" for picture in sorted(absent)]
 
 
+def test_of_one_image_all_is_shown_but_what_lies_between_two(
+    measure: Measure, zoo: Zoo, digits: Dataset, kept: dict[str, bytes]
+) -> None:
+    one = {"train": digits.split("train"), "test": digits.split("test").part(torch.arange(1), "test")}
+    (found,) = measure(SMALL, zoo("vae"), Dataset("digits", digits.space, one, "")).values()
+    assert set(kept) == EVERY - {"interpolations.png"}
+    assert found.value == len(kept)
+
+
 @pytest.mark.parametrize(
     ("space", "likelihood", "binarise"),
     [

@@ -223,6 +223,17 @@ class Dataset:
     ground_truth: GroundTruth | None = None
     prepared: str = ""
 
+    def check(self) -> None:
+        """Raise ValueError, with the split and the example, unless every example lies in the space."""
+        for name, split in self.splits.items():
+            try:
+                if split.reading is None:
+                    self.space.check(split.x)
+                else:
+                    split.reading.check(split.x, self.space)
+            except ValueError as error:
+                raise ValueError(f"dataset {self.name!r}, split {name!r}: {error}") from error
+
     def has(self, name: str) -> bool:
         """Whether `split(name)` exists."""
         thinned = _THINNED.fullmatch(name)
@@ -272,11 +283,7 @@ class Source:
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
         splits, space, prepared = self.found(root, download)
-        for split in splits.values():
-            if split.reading is None:
-                space.check(split.x)
-            else:
-                split.reading.check(split.x, space)
+        Dataset(self.name, space, splits, "").check()
         found = fingerprint(splits)
         if self.fingerprint not in (None, found):
             remedy = (

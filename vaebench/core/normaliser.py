@@ -168,9 +168,14 @@ def _vectors(likelihood: _Vectors, x: Tensor, other: Tensor, space: Space) -> Fi
             worst = int(log_sum.abs().argmax())
             if not float(log_sum[worst].abs()) <= ROUNDING * dims:
                 told = "masses" if dims == 1 else f"masses of {dims} numbers"
-                return Finding("failed", f"the {told} sum to {float(log_sum[worst].exp()):.4g} instead of 1")
+                return Finding("failed", f"the {told} sum to {_power(float(log_sum[worst]))} instead of 1")
             return OK
     return _reference(likelihood, space)
+
+
+def _power(log: float) -> str:
+    """exp(log) as people read it, however large or small it is."""
+    return f"{math.exp(log):.4g}" if abs(log) < 100 else f"1e{log / math.log(10):+.0f}"
 
 
 def _conditional(likelihood: _Vectors, x: Tensor, levels: int) -> Tensor:

@@ -58,13 +58,21 @@ class Space:
         if transformed(x):
             return  # inside torch.func.vmap no value can be looked at: who maps a batch checks it first
         if self.levels is None:
-            if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
-                raise ValueError("examples of a density must be finite floating-point numbers")
+            told = "examples of a density must be finite floating-point numbers"
+            if not x.is_floating_point():
+                raise ValueError(f"{told}, not {x.dtype}")
+            if not bool((finite := torch.isfinite(x)).all()):
+                raise ValueError(f"{told}; {self._first(~finite)} is not")
             return
         if x.is_floating_point():
             raise ValueError(f"examples of a pmf are integers 0..{self.levels - 1}, not {x.dtype}")
         if x.numel() and (int(x.min()) < 0 or int(x.max()) >= self.levels):
+            first = self._first((x < 0) | (x >= self.levels))
             raise ValueError(
                 f"examples lie in [{int(x.min())}, {int(x.max())}], outside the {self.levels} levels "
-                f"0..{self.levels - 1}; rescale them or choose another dataset"
+                f"0..{self.levels - 1} ({first}); rescale them or choose another dataset"
             )
+
+    def _first(self, odd: Tensor) -> str:
+        """ "example 17": where the first True of `odd` (..., *shape) is."""
+        return f"example {int(odd.reshape(-1, self.dims).any(1).nonzero()[0])}"

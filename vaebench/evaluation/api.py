@@ -13,7 +13,7 @@ from vaebench.core import checks, files, registry
 from vaebench.core.checks import Check
 from vaebench.core.data import Dataset
 from vaebench.core.device import torch_device
-from vaebench.core.errors import UserError, unknown
+from vaebench.core.errors import DataError, UserError, unknown
 from vaebench.core.metric import Metric
 from vaebench.core.model import LatentVariableModel
 from vaebench.evaluation import budget as budgets
@@ -227,7 +227,13 @@ def _card(model: str | Path, dataset: Dataset | str | None, data: str | Path | N
 def _dataset(dataset: Dataset | str | None, data: str | Path | None) -> Dataset:
     if dataset is None:
         raise UserError("a model in memory needs a dataset; give its name, or a Dataset")
-    return dataset if isinstance(dataset, Dataset) else load_dataset(dataset, data=data)
+    if not isinstance(dataset, Dataset):
+        return load_dataset(dataset, data=data)
+    try:
+        dataset.check()
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    return dataset
 
 
 def _own(model: object, dataset: Dataset) -> LatentVariableModel:

@@ -172,6 +172,8 @@ def _reconstructions(title: str, decode: Decode, seen: Mapping[str, Tensor]) -> 
 
 
 def _interpolations(title: str, model: LatentVariableModel, seen: Mapping[str, Tensor], run: Run) -> bytes:
+    if len(seen["z"]) < 2:
+        raise UnavailableError("they lie between two images, and the split has one")
     u, symbol = _generation(model, seen["z"])
     pairs, times = torch.arange(len(u) // 2 * 2).view(-1, 2)[:LINES], torch.linspace(0, 1, STEPS).tolist()
     first, last = u[pairs].unbind(1)
