@@ -90,16 +90,17 @@ def read(root: Path, row: Row) -> NDArray[np.float64]:
         opened(file, MOST_VALUES) as parquet,
     ):
         said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
-        table = parquet.read(use_threads=False)
-        kept = {name: np.asarray(table[name].to_numpy(), dtype=np.float64) for name in table.column_names}
+        names = parquet.schema_arrow.names
+        column = "nll" if row.column == "bpd" and "nll" in names else row.column  # the same in another unit
+        values = parquet.read(use_threads=False)[column].to_numpy() if column in names else None  # damage in any shows
     for field in ABOUT:
         if (found := said.get(field)) != (wanted := str(getattr(row, field))):
             raise DataError(f"{file} is stale: its {field} is {found}, the row's {wanted}; do {again}")
-    if row.column == "bpd" and row.value is not None and "nll" in kept:  # the same in another unit
-        kept["bpd"] = kept["nll"] * (row.value / float(kept["nll"].mean()))
-    if row.column not in kept:
-        raise NotKeptError(f"{file} holds no {row.column}: per-example values are kept of {', '.join(kept)}")
-    values = kept[row.column]
+    if values is None:
+        raise NotKeptError(f"{file} holds no {row.column}: per-example values are kept of {', '.join(names)}")
+    values = np.asarray(values, dtype=np.float64)
+    if column != row.column and row.value is not None and len(values):
+        values = values * (row.value / float(values.mean()))
     mean, size = (float(values.mean()), float(np.abs(values).mean())) if len(values) else (0.0, 0.0)
     if len(values) != row.n or row.value is None or abs(mean - row.value) > ROUNDING * size:
         held = f"its mean is {mean:.8g} over {len(values)}, the row's value {row.value} over {row.n}"
