@@ -1,12 +1,15 @@
 """The site in Chromium, from disk: sorting, filtering, keyboard, phone, dark; no error and nothing from outside."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from vaebench.boards import overlay, site, store
 from vaebench.boards.headline import ABSENT
+from vaebench.core import files
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
@@ -330,3 +333,28 @@ def test_without_scripts_a_board_is_whole(page: "sync_api.Page", folder: Path) -
     assert page.locator("[data-pareto]").is_hidden()
     page.click("#t1-1 > summary")
     assert models(page) == ["alpha", "beta", "gamma", "delta"]
+
+
+@pytest.mark.slow
+def test_the_shipped_boards_as_a_site(browser: "sync_api.Browser", tmp_path: Path) -> None:
+    """In 15 seconds of processor; every dataset's page whole on a desk and a phone, the index short, nothing amiss."""
+    start = time.process_time()
+    written = site.write(overlay.opened(files.shipped_boards()), tmp_path, lambda *_: None)
+    assert time.process_time() - start < 15
+    assert written.pages > 100
+    for width in (1440, 390):
+        context = browser.new_context(viewport={"width": width, "height": 900}, is_mobile=width < 500)
+        page, wrong = context.new_page(), list[str]()
+        page.on("console", lambda message, wrong=wrong: wrong.append(message.text))
+        page.on("pageerror", lambda error, wrong=wrong: wrong.append(str(error)))
+        page.on("requestfailed", lambda failed, wrong=wrong: wrong.append(failed.url))
+        for name in ("index.html", *(f"datasets/{path.name}" for path in sorted((tmp_path / "datasets").iterdir()))):
+            go(page, tmp_path, name)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            if width < 500:
+                assert (page.evaluate(CUT), page.evaluate(BLANK)) == ([], []), name
+            elif name == "index.html":
+                assert page.evaluate("document.documentElement.scrollHeight") <= 4000
+                assert page.locator(".card").count() == len(store.datasets(files.shipped_boards()))
+        context.close()
+        assert wrong == []
