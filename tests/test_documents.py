@@ -69,7 +69,8 @@ def test_every_verb_that_the_documents_name_exists() -> None:
 def test_every_link_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README + LLMS)
     assert len(links) > 12
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+    here = [link for link in links if "://" not in link and not link.startswith("../../")]  # that is GitHub's own
+    assert [link for link in here if not (ROOT / link).exists()] == []
 
 
 def test_the_summary_for_language_models_opens_with_a_title_and_a_summary() -> None:

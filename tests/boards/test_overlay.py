@@ -140,4 +140,6 @@ def test_a_damaged_own_board_is_one_line(shipped: Path, refused: Callable[..., s
 
 def test_a_missing_board_names_both_folders(shipped: Path, refused: Callable[..., str]) -> None:
     board.write(Path("results"), [row(model="mine")])
-    refused(2, ("board", "show", "mnis"), f"no leaderboard of 'mnis' in results and {shipped}")
+    refused(
+        2, ("board", "csv", "mnis"), "results and the shipped boards: unknown dataset 'mnis'; did you mean 'mnist'?"
+    )
