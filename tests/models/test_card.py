@@ -220,6 +220,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), VALUES, max_size=5))
 def test_build_gives_what_the_types_say_or_a_user_error(table: dict[str, Any]) -> None:
     try:

@@ -291,10 +291,10 @@ def _proper(model: LatentVariableModel) -> Check:
     def finding() -> str:
         nonlocal found
         found = normalised(model)
-        return found.detail
+        return "" if found.outcome == "ok" else found.detail
 
     check = _run(PROPER, finding)
-    return check._replace(undecided=found.outcome == "undecided")
+    return check._replace(undecided=found.outcome == "undecided", detail=check.detail or found.detail)
 
 
 def _run(name: str, function: Callable[[], str]) -> Check:

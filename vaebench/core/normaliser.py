@@ -33,7 +33,7 @@ REACH = 12.0  # standard deviations of samples that an integral goes out
 
 
 class Finding(NamedTuple):
-    """What was found: "failed" or "undecided" with what was seen, or "ok"."""
+    """What was found: "failed" or "undecided" with what was seen, or "ok", and why nothing was asked."""
 
     outcome: Literal["ok", "failed", "undecided"]
     detail: str = ""
@@ -61,7 +61,9 @@ def normalised(model: LatentVariableModel) -> Finding:
     undecided = OK
     for latents, x in _latents(model):
         likelihood = model.likelihood(latents)
-        if not likelihood.proper or likelihood.unscored:
+        if likelihood.unscored:
+            return Finding("ok", f"not asked: {likelihood.unscored}")
+        if not likelihood.proper:
             return OK
         if not bool(torch.isfinite(likelihood.raw).all()):
             return Finding("failed", "the decoder gives a number that is not finite")

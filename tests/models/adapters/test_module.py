@@ -253,6 +253,8 @@ def test_without_a_likelihood_what_needs_none_is_measured(network: nn.Module) ->
     made = from_module(network, "none", output="centred")
     model = made.bind(GREY)
     assert [check for check in checks.check_model(model) if not check.passed] == []
+    (asked,) = (check for check in checks.check_model(model, quick=True) if check.name == checks.PROPER)
+    assert asked.detail.startswith("not asked: the model has no likelihood p(x|z)")
     z = torch.randn(2, 4, 3)
     with torch.no_grad():
         picture = network.decode(z.flatten(0, 1))  # type: ignore[operator]
