@@ -38,7 +38,7 @@ def selftest(ctx: click.Context, device: str, dtype: str, as_json: bool) -> None
     scores         AUROC, AUPRC, FPR95 with ties, regret, TracIn, Wilson intervals
     codes          probe, neighbours' votes, consistency, agreement, disentanglement
 
-    It does not cover networks of features (fid, fd-domain), pictures (gallery), training, or files.
+    It does not cover networks of features (fid, fd-domain, fd-imagenet, LPIPS), pictures (gallery), training, or files.
     """
     import torch
 
