@@ -92,7 +92,12 @@ def test_the_verb_prints_both_formats(tmp_path: Path, vaebench: Invoke, refused:
     only = vaebench("export", "vae", "digits", "--format", "jsonl", "--metric", "fid", *where).stdout
     assert json.loads(only)["status"] == "failed"
     refused(2, ("export", "vea", "digits", *where), "unknown model 'vea'", "'vae'")
-    refused(2, ("export", "vae", "mnist", *where), "no leaderboard of 'mnist'")
+    refused(
+        2,
+        ("export", "vae", "mnist", *where),
+        "the board of 'mnist' in",
+        "is others' results alone; there are boards of: digits",
+    )
     refused(2, ("export", "vae", "digits", "--metric", "fod", *where), "unknown metric 'fod'")
     refused(2, ("export", "vae", "digits", "--class", "k=1", *where), "no k=1; there are: 100")
     refused(2, ("export", "b", "digits", *where), "b on digits has no value to export")
