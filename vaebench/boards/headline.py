@@ -27,7 +27,10 @@ MOST = 10
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that readers ask for. `protocols` are parts of comparability classes, best first."""
+    """A number that readers ask for. `protocols` are parts of comparability classes, best first.
+
+    One that is `optional` is left out of boards where no model has it.
+    """
 
     name: str
     says: str
@@ -36,6 +39,7 @@ class Measure:
     protocols: tuple[tables.Table, ...]
     facet: tables.Table = field(default_factory=dict)
     over: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def of_rows(
     label, keys = (kind.name, kind.measures) if of is None else of
     alone = [row for row in lowest_seeds(rows) if row.status == "ok"]
     columns = tuple(column_of(key, shipped()[1][key], alone, compare) for key in keys)
-    columns = tuple(each for each in columns if of is None or each.cells)
+    columns = tuple(each for each in columns if each.cells or (of is None and not each.measure.optional))
     theirs = {entrant(row) for row in rows if YOURS not in row.marks}
     lines = [Line(each.model, name, tuple(column.cells.get(each) for column in columns), each not in theirs)
              for each, name in named_apart(entrant(row) for row in rows).items()]  # fmt: skip
@@ -169,6 +173,7 @@ def column_of(key: str, measure: Measure, rows: Sequence[Row], compare: Compare 
     if chosen is None:
         return Column(key, measure, "", "", {}, {}, {})
     members = [row for row in found if class_of(row) == chosen]
+    members += [row for row in rows if row.metric == marks.CERTIFIED != measure.metric]  # how far bounds are off
     ranks, head = rank(members, measure.column, compare), next(iter(classes[chosen].values()))
     cells = {whose: Cell(row, ranks.get(row)) for whose, row in classes[chosen].items()}
     return Column(key, measure, head.unit, head.better, {**protocol(head), **facet(head)}, cells, marks.slack(members))
