@@ -68,6 +68,20 @@ def test_with_values_of_each_example_the_pair_decides(tmp_path: Path) -> None:
     assert found.high - found.low < 0.01
 
 
+def test_another_seed_of_one_training_is_not_another_training(tmp_path: Path) -> None:
+    rows = [nll(model, value, seed=seed) for model, value in (("a", 80.0), ("b", 85.0)) for seed in (0, 1000)]
+    (found,) = judged(tmp_path, rows)
+    assert (found.first.name, found.first.rows[0].seed, found.how) == ("a", 0, "apart")
+    facets = {"auc": '{"score": "auc"}', "loss": '{"score": "loss"}'}
+    rows = [
+        nll("a", value, seed=seed, facet=facets[name])
+        for name, value in (("auc", 1.0), ("loss", 2.0))
+        for seed in (0, 7)
+    ]
+    claim = dataclasses.replace(CLAIM, facet={"score": "auc"}, against={"facet": {"score": "loss"}})
+    assert [each.how for each in judged(tmp_path / "facets", rows, claim, a="a")] == ["apart"]
+
+
 def test_over_several_trainings_student_s_interval_decides(tmp_path: Path) -> None:
     first, second = [80.0, 81.0, 83.0], [82.0, 82.5, 85.0]
     names = ("", "-seed-1", "-seed-2")

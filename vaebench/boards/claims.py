@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vaebench.boards import paired
-from vaebench.boards.classes import class_of, entrant, facet, named, title
+from vaebench.boards.classes import class_of, entrant, facet, lowest_seeds, named, title
 from vaebench.boards.overlay import Boards
 from vaebench.boards.rows import Row
 from vaebench.core import tables
@@ -135,7 +135,8 @@ def judge(found: Claims, boards: Boards) -> Iterator[Finding]:
     rows = {dataset: boards.read(dataset) for dataset in {name for claim in found.claims for name in claim.datasets}}
     for claim in found.claims:
         for dataset in claim.datasets:
-            measured = [row for row in rows[dataset] if (row.origin, row.status) == ("measured", "ok")]
+            # another seed measures the same training again
+            measured = lowest_seeds(row for row in rows[dataset] if (row.origin, row.status) == ("measured", "ok"))
             for left, right in found.pairs[claim.pairs].items():
                 single = list(_singly(claim, dataset, measured, (left, right), boards))
                 yield from single
