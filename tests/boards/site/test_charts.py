@@ -96,6 +96,14 @@ def test_a_sheet_has_every_model_s_curve_and_names_seeds_where_they_differ() -> 
     assert figure.legend == ("beta", "alpha, seed 0", "alpha, seed 1")
 
 
+def test_few_far_values_squash_no_histogram() -> None:
+    near = np.linspace(0, 100, 900)
+    (figure,) = charts.histograms({"regret": {"digits": near, "aside": np.full(90, 1e6)}}, "digits")
+    ticks = [float(text) for text in texts(figure) if text.replace(".", "").lstrip("-").isdigit()]
+    assert max(ticks) < 1000
+    assert "1000000" not in texts(figure)
+
+
 def test_the_dataset_s_own_images_come_first() -> None:
     scores = {"regret": {"aside": np.zeros(3), "digits": np.ones(3)}, "ratio": {"digits": np.ones(3)}}
     assert [figure.legend for figure in charts.histograms(scores, "digits")] == [("digits", "aside"), ("digits",)]

@@ -291,6 +291,8 @@ CUT = """() => [...document.querySelectorAll("td, th, dd, dt, .v, .e, figcaption
     const box = element.getBoundingClientRect();
     return box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
 }).map((element) => element.textContent.trim())"""
+CUT_OFF = """() => [...document.querySelectorAll(".scroll:has(.headline, .results, .matrix)")]
+    .filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.scrollWidth - box.clientWidth)"""
 BLANK = """() => [...document.querySelectorAll("tbody tr")].filter((row) => row.checkVisibility())
     .filter((row) => row.getBoundingClientRect().height < 8 || row.innerText.trim() === "")
     .map((row) => row.outerHTML)"""
@@ -353,7 +355,9 @@ def test_the_shipped_boards_as_a_site(browser: "sync_api.Browser", tmp_path: Pat
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
             if width < 500:
                 assert (page.evaluate(CUT), page.evaluate(BLANK)) == ([], []), name
-            elif name == "index.html":
+            else:
+                assert page.evaluate(CUT_OFF) == [], name
+            if width > 500 and name == "index.html":
                 assert page.evaluate("document.documentElement.scrollHeight") <= 4000
                 assert page.locator(".card").count() == len(store.datasets(files.shipped_boards()))
         context.close()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 FENCE = 3.0
 """Quartile ranges beyond the quartiles that an axis reaches at most: what lies farther is drawn at its end."""
@@ -35,12 +36,18 @@ def spread(low: float, high: float) -> tuple[float, float]:
     return middle - room, middle + room
 
 
+def fences(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    """How far an axis reaches at most: `FENCE` quartile ranges beyond the quartiles, which are no bound if equal."""
+    first, last = np.quantile(np.asarray(values), (0.25, 0.75)).tolist()
+    reach = FENCE * (last - first) if last > first else float("inf")
+    return first - reach, last + reach
+
+
 def scale(values: Sequence[float], intervals: Sequence[tuple[float, float]], most: int = 3) -> Scale:
     """The axis of values with their intervals: of all that lie within the fences of the values' quartiles."""
-    first, last = np.quantile(values, (0.25, 0.75)).tolist()
-    reach = FENCE * (last - first) if last > first else float("inf")
-    near = [pair for value, pair in zip(values, intervals, strict=True) if first - reach <= value <= last + reach]
-    low, high = max(min(pair[0] for pair in near), first - reach), min(max(pair[1] for pair in near), last + reach)
+    first, last = fences(values)
+    near = [pair for value, pair in zip(values, intervals, strict=True) if first <= value <= last]
+    low, high = max(min(pair[0] for pair in near), first), min(max(pair[1] for pair in near), last)
     found = ticks(*spread(low, high), most)
     low, high = found[0], found[-1]
     bare = Scale(low, high, ())

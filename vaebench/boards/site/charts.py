@@ -22,7 +22,7 @@ GREY = "#8a8a8a"
 BINS = 40
 LIMIT = 1e100
 MARKED = 12  # points of a curve at most that are marked one by one
-LEFT, RIGHT, TOP, BOTTOM = 58, 452, 12, 238  # of the axes, in a picture of 460 by 290
+LEFT, RIGHT, TOP, BOTTOM = 58, 438, 12, 238  # of the axes, in a picture of 460 by 290
 
 
 class Axis(NamedTuple):
@@ -140,7 +140,8 @@ def histograms(scores: Scores, own: str) -> list[Figure]:
     for score, sets in scores.items():
         ordered = sorted(sets.items(), key=lambda pair: (pair[0] != own, pair[0]))
         values = {name: _drawable(each) for name, each in ordered}
-        low, high = np.quantile(np.concatenate(list(values.values())), (0.005, 0.995)).tolist()
+        pooled = np.concatenate(list(values.values()))
+        low, high = np.clip(np.quantile(pooled, (0.005, 0.995)), *axes.fences(pooled)).tolist()
         edges = np.linspace(low, max(high, low + 1e-9 * max(1.0, abs(low))), BINS + 1)
         shares = [np.histogram(np.clip(each, low, edges[-1]), edges)[0] / len(each) for each in values.values()]
         x_axis = _axis(SCORES[score], edges, LEFT, RIGHT, 0.0)
