@@ -1,6 +1,7 @@
 """Laws of datasets read as real numbers: the files, splits and content of another; bits/dim that bound its own."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 
 from vaebench.core import checks
 from vaebench.core import registry as plugins
@@ -34,6 +36,14 @@ def test_a_twin_has_the_content_of_its_base(name: str) -> None:
     assert twin.name == name
     assert (twin.fingerprint, twin.origin, twin.licence) == (other.fingerprint, other.origin, other.licence)
     assert twin.space == Space(other.space.shape, None, "density", (0, 1) if suffix == "dequantised" else (-1, 1))
+
+
+def test_a_twin_is_listed_as_its_base_is(tmp_path: Path, vaebench: Callable[..., Result]) -> None:
+    listed = json.loads(vaebench("data", "ls", "--data", tmp_path, "--json").stdout)
+    rows = {row.pop("name"): row for row in listed}
+    for name in TWINS:
+        assert rows[name]["state"] == rows[str(source(name).twin_of)]["state"]
+        assert source(name).twin_of == name.rpartition("-")[0]
 
 
 def test_digits_dequantised() -> None:

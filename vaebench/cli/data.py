@@ -25,11 +25,15 @@ def data_ls(data: Path | None, as_json: bool) -> None:
     from vaebench.cli import tables as terminal
     from vaebench.core.data import Source
 
-    rows = []
+    rows, told = [], dict[str, tuple[str, str, str]]()
     for name in plugins.names("datasets"):
         source = plugins.load("datasets", name)
+        if isinstance(source, Source) and source.twin_of in told:  # of the same files, read in another way
+            rows.append((name, *told[source.twin_of]))
+            continue
         if isinstance(source, Source) and source.bundled and source.fingerprint is not None:
-            rows.append((name, "bundled", "", source.fingerprint[:12]))
+            told[name] = ("bundled", "", source.fingerprint[:12])
+            rows.append((name, *told[name]))
             continue
         try:
             found = load_dataset(name, data, download=False)
@@ -38,6 +42,7 @@ def data_ls(data: Path | None, as_json: bool) -> None:
         except DataError as error:
             state = "absent" if isinstance(error.__cause__, FileNotFoundError) else "damaged"
             rows.append((name, state, "" if state == "absent" else str(error), ""))
+        told[name] = rows[-1][1:]
     headings = ("name", "state", "splits", "fingerprint")
     if as_json:
         terminal.print_json([dict(zip(headings, row, strict=True)) for row in rows])

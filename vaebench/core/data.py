@@ -268,7 +268,8 @@ class Source:
     `read(root, download)` returns the splits found under `root`, downloading absent files first where `download`
     is true (a bundled dataset ignores both). `space` is None where only the files can say, as a user's own; `read` then
     returns a `Found`. `fingerprint` is the content it must have; None where the project has never held the data, and
-    then the content found is recorded but not judged.
+    then the content found is recorded but not judged. `twin_of` names another whose files, splits and content these
+    are, read in another way.
     """
 
     name: str
@@ -279,6 +280,7 @@ class Source:
     fingerprint: str | None = None
     bundled: bool = False
     ground_truth: GroundTruth | None = None
+    twin_of: str | None = None
 
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""

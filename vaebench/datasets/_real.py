@@ -34,4 +34,4 @@ def _twin(source: Source, space: Space, suffix: str, reading: Reading, interval:
         return {name: dataclasses.replace(split, reading=reading) for name, split in splits.items()}
 
     real = Space(space.shape, None, "density", interval)
-    return dataclasses.replace(source, name=f"{source.name}-{suffix}", space=real, read=read)
+    return dataclasses.replace(source, name=f"{source.name}-{suffix}", space=real, read=read, twin_of=source.name)
