@@ -143,3 +143,11 @@ def test_the_oracles_see_a_missing_jacobian(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(latents, "log_prior", log_base)
     failed = {answer.estimator for answer in latents.latent_gap(device, dtype) if not answer.passed}
     assert failed == {"latent-gap kl_aggregate_prior, decoupled oracle"}  # the other's draws have scores of their own
+
+
+def test_repeats_that_share_images_are_marked(
+    measure: Measure, zoo: Callable[[str], LatentVariableModel], digits: Dataset
+) -> None:
+    """Three sets of 400 draws have images of their own of 1,437; three of 600 have not."""
+    marks = {draws: measure(LatentGap(draws=draws), zoo("vae"), digits)["skl_knn"].marks for draws in (400, 600)}
+    assert marks == {400: (), 600: ("shared images",)}

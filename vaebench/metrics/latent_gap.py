@@ -11,6 +11,7 @@ from torch import Tensor
 from vaebench.core.data import Batch, Dataset
 from vaebench.core.metric import Column, Curve, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.names import SHARED_IMAGES
 from vaebench.distributions.noise import keyed
 from vaebench.functional import random
 from vaebench.functional.aggregate import draw_mixture, mixture
@@ -82,7 +83,7 @@ class LatentGap(Metric):
             found = run.map(partial(_draw, model=model), split, repeats=-(-needed // len(split)))["z"]
             order = random.keys(run.seed, torch.arange(len(found))).argsort(stable=True)
             aggregate = found[order[:needed]]
-            yield from self._neighbours(aggregate, prior, run)
+            yield from self._neighbours(aggregate, prior, len(split), run)
             try:
                 with torch.no_grad():
                     base = log_base(model, aggregate[: self.draws])
@@ -92,21 +93,22 @@ class LatentGap(Metric):
             return
         mean, log_variance = posterior["mean"], posterior["log_variance"]
         aggregate, _, rest = draw_mixture(mean, log_variance, REPEATS * self.draws, run.seed)
-        yield from self._neighbours(aggregate.double() + rest, prior, run)
+        yield from self._neighbours(aggregate.double() + rest, prior, len(split), run)
         q, own = mixture(mean, log_variance), slice(self.draws)
         draws = torch.cat([prior[own].to(mean), aggregate[own]])
         log_q = log_aggregate(draws, q, run, torch.cat([torch.zeros_like(rest[own]), rest[own]])).split(self.draws)
         with torch.no_grad():
             yield from self._densities(model, aggregate[own], drawn["log_p"][own], (log_q[0], log_q[1]))
 
-    def _neighbours(self, aggregate: Tensor, prior: Tensor, run: Run) -> Iterator[Measurement]:
+    def _neighbours(self, aggregate: Tensor, prior: Tensor, images: int, run: Run) -> Iterator[Measurement]:
         pairs = zip(prior.split(self.draws), aggregate.split(self.draws), strict=True)
         try:
             values = torch.tensor([knn_kl(p, q) + knn_kl(q, p) for p, q in pairs])
         except CoincidentError as error:
             run.warn(f"latent-gap: skl_knn is left out: {error}")
         else:
-            yield Measurement.mean("skl_knn", values, self.draws)
+            found = Measurement.mean("skl_knn", values, self.draws)
+            yield found._replace(marks=(SHARED_IMAGES,)) if len(aggregate) > images else found
 
     def _densities(
         self, model: LatentVariableModel, aggregate: Tensor, log_p: Tensor, log_q: tuple[Tensor, Tensor]

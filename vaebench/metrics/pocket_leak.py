@@ -11,6 +11,7 @@ from torch import Tensor
 from vaebench.core.data import Dataset, Split
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.names import SHARED_IMAGES
 from vaebench.distributions.noise import keyed
 from vaebench.functional.aggregate import draw_mixture, lowest, mixture
 from vaebench.functional.leakage import below_tail
@@ -76,7 +77,7 @@ class PocketLeak(Metric):
             shares = [below_tail(theirs, ours, self.tail).double().mean() for ours, theirs in pairs]
             share = Measurement.mean(name, torch.stack(shares), count)
             title += f", {share.value:.2%} of the {'prior' if name == 'pockets' else 'posterior'} in {name}"
-            yield share
+            yield share._replace(marks=(SHARED_IMAGES,)) if count > len(split) else share
         low = lowest(thin[: self.draws], self.shown)
         label = None if split.y is None else split.y[component[: self.draws]]
         latent = picture.Space(posterior[: self.draws], prior[: self.draws], prior[low], label)

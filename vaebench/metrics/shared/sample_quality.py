@@ -19,7 +19,7 @@ from vaebench.core import files
 from vaebench.core.data import Batch, Dataset, Space, Split, eight_bit
 from vaebench.core.metric import BLOCK, Given, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
-from vaebench.core.names import FEW_IMAGES
+from vaebench.core.names import FEW_IMAGES, SHARED_IMAGES
 from vaebench.distributions.noise import keyed
 from vaebench.functional import random
 from vaebench.functional.aggregate import lowest, mixture
@@ -50,9 +50,9 @@ class SampleQuality(Metric, ABC):
     Random: `samples` draws of the prior, decoded. Low-posterior, FID(LP): the `samples` of `candidates` draws whose
     aggregate posterior density, over `reference`, is lowest. Reconstructions: as many images of `split`, each decoded
     from a draw of q(z|x). Every column is the mean of `repeats` sets, whose spread is its standard error: each has
-    other draws and, where `split` is larger than a set, other images. The distance of equal laws is above 0, and falls
-    with `samples`: compare rows of equal parameters only. The gap is low-posterior less random; the nearer to 0 the
-    better, on either side, so that it has no rank.
+    other draws and, where `split` holds so many, other images (elsewhere the row is marked). The distance of equal laws
+    is above 0, and falls with `samples`: compare rows of equal parameters only. The gap is low-posterior less random;
+    the nearer to 0 the better, on either side, so that it has no rank.
 
     `decode` "auto" shows samples of likelihoods that are discrete logistics or categorical, and means of the others.
     The reference is the whole split, its stored levels where it is binarised or dequantised; `limit` takes as many of
@@ -125,7 +125,9 @@ class SampleQuality(Metric, ABC):
         for name, values in distances.items():
             moments = sets.get(name, sets[at_random])[0]
             few = moments.size < len(moments.mean)
-            yield Measurement.mean(name, values, moments.size)._replace(marks=(FEW_IMAGES,) if few else ())
+            shared = name == reconstruction and self.repeats * moments.size > len(dataset.split(self.split))
+            told = (*([FEW_IMAGES] if few else ()), *([SHARED_IMAGES] if shared else ()))
+            yield Measurement.mean(name, values, moments.size)._replace(marks=told)
 
     def _indices(self) -> list[Tensor]:
         """The candidates of each repeat."""
