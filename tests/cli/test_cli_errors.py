@@ -404,7 +404,7 @@ def test_a_metric_that_raises_is_a_failed_row_exit_1_and_costs_nothing_else(
     result = vaebench(*quick, *others)
     assert result.exit_code == 1
     assert "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[0] == "aaa-raises failed: RuntimeError: boom"
+    assert result.stderr.splitlines()[1] == "aaa-raises failed: RuntimeError: boom"
     assert "failed: RuntimeError: boom" in result.stdout
     rows = board.read(boards, "digits")
     assert {(row.metric, row.status) for row in rows} == {

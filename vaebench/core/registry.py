@@ -62,7 +62,7 @@ def _find(kind: Kind, name: str) -> Path | EntryPoint:
 def load(kind: Kind, name: str) -> object:
     """The object `plugin` of the file, or what the entry point names. UserError, with the nearest name, if absent."""
     found = _find(kind, name)
-    if isinstance(found, EntryPoint):
+    if not isinstance(found, Path):  # nor need it be this class: importlib_metadata, once imported, gives its own
         try:
             with contained():
                 return found.load()

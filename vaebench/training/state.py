@@ -113,7 +113,10 @@ def resolve(card: Card) -> Card:
     return dataclasses.replace(card, model=_plain(model), objective=_plain(objective))
 
 
-LATER = {"autocast": None, "flip": "none", "step_sizes": "shared", "init_log_variance": None}
+LATER = {
+    "autocast": None, "flip": "none", "step_sizes": "shared", "init_log_variance": None, "output": "raw", "scale": None,
+    "interval": None, "bits": 8,
+}  # fmt: skip
 """Options that older recipes do not have, and the values with which they do what was done before."""
 
 
@@ -142,7 +145,7 @@ def digest(card: Card, dataset: Dataset) -> str:
         "model": _known(card.model),
         "objective": _versioned(card.objective),
         "training": _known(dataclasses.asdict(card.training)),
-        "space": dataclasses.asdict(dataset.space),
+        "space": _known(dataclasses.asdict(dataset.space)),
         "data": dataset.fingerprint,
     }
     if (file := loading.code_file(card)) is not None:
