@@ -210,6 +210,23 @@ def test_rows_that_were_left_out_or_changed_are_seen(tmp_path: Path) -> None:
         store.read_file(path)
 
 
+def test_a_count_that_has_changed_loses_no_row_of_schema_1(tmp_path: Path) -> None:
+    """Files of schema 1 have no count of their own: the footer's two must agree."""
+    path = write(tmp_path, [old(column="elbo", seed=seed) for seed in range(30)])
+    whole, refused = path.read_bytes(), []
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for place in (i for i in range(footer, len(whole) - 8) if whole[i] == 2 * 30):  # as thrift writes it
+        for bit in (2, 4, 8, 16):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            try:
+                migration.migrate(tmp_path)
+            except DataError as error:
+                refused.append(str(error))
+            else:
+                assert len(store.read(tmp_path, "digits")) == 30
+    assert any("its footer says 30 rows, and its parts hold" in each for each in refused)
+
+
 def test_rows_are_counted_before_they_are_read(tmp_path: Path, refused: Refused) -> None:
     """Few bytes can be many equal rows."""
     path = tmp_path / "digits" / "vae.parquet"

@@ -160,9 +160,11 @@ def opened(path: Path, most: int = MOST_ROWS) -> Iterator[pq.ParquetFile]:
         raise ValueError(f"it is of {size} bytes, more than {MOST_BYTES}")
     with pq.ParquetFile(io.BytesIO(path.read_bytes()), page_checksum_verification=True) as parquet:
         groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
-        count = max(parquet.metadata.num_rows, sum(group.num_rows for group in groups))
-        if count > most:
+        said, held = parquet.metadata.num_rows, sum(group.num_rows for group in groups)
+        if (count := max(said, held)) > most:
             raise ValueError(f"it holds {count} rows, more than {most}")
+        if said != held:
+            raise ValueError(f"its footer says {said} rows, and its parts hold {held}")
         if (size := sum(group.total_byte_size for group in groups)) > MOST_BYTES:
             raise ValueError(f"it holds {size} bytes, more than {MOST_BYTES}")
         yield parquet
