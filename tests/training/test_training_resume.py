@@ -45,8 +45,8 @@ t.run(t.digits_card(t.RECIPES[sys.argv[2]]), t.digits(), Path(sys.argv[3]), repo
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("name", [n if n == "rich" else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES])
 def test_kill_9_and_resume_gives_the_same_bits(name: str, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
-    root, here = Path(training.__file__).parents[2], Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    here = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}  # in its order
     command = [sys.executable, "-W", "error", "-c", KILLED, str(here), name, str(tmp_path)]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
