@@ -1,6 +1,7 @@
 """vaebench compress and decompress: there and back, one line for every bad file, nothing lost."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,9 @@ def bad(kind: str, file: Path, images: np.ndarray) -> None:
             )
         case "absent":
             file.unlink()
+        case "pipe":
+            file.unlink()
+            os.mkfifo(file)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -108,6 +112,7 @@ def bad(kind: str, file: Path, images: np.ndarray) -> None:
         ("shape", "has shape (20, 1, 7, 8); this model's images are (N, 1, 8, 8)"),
         ("levels", "outside the 17 levels 0..16"),
         ("empty", "holds no image"),
+        ("pipe", "it is not a regular file"),
         ("truncated", "is truncated, or longer than its header says"),
         ("longer", "is truncated, or longer than its header says"),
         ("pickle", "holds object, and images are uint8"),

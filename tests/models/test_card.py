@@ -1,6 +1,7 @@
 """Cards: what is written is read back; what is wrong is an error that names the key, the value and the remedy."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -295,3 +296,9 @@ def test_no_damage_to_a_card_gives_anything_but_a_card_or_a_user_error(
     except UserError as error:
         if str(path) not in str(error):
             raise
+
+
+def test_weights_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / "w.safetensors")
+    with pytest.raises(DataError, match="is not a regular file"):
+        loading.read_tensors(path)

@@ -107,6 +107,8 @@ def _arrays(path: Path) -> dict[str, Tensor]:
 def _images(x: Tensor, where: str, options: Options) -> Tensor:
     """Images (N, C, H, W) of an array, in the type of its measure. ValueError says what is wrong with it."""
     shape = tuple(x.shape)
+    if x.is_complex():
+        raise ValueError(f"{where} holds complex numbers; save its pixels as uint8")
     if x.ndim not in (3, 4) or 0 in shape:
         raise ValueError(f"{where} is of shape {shape}, not (N, H, W), (N, C, H, W) or (N, H, W, C); reshape it")
     if x.ndim == 3:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaebench.core import files
 from vaebench.core.data import Space
 from vaebench.core.errors import DataError, UserError
 from vaebench.core.model import LatentVariableModel
@@ -93,6 +94,7 @@ def read_images(path: Path, space: Space) -> Tensor:
     """The images (N, *shape) uint8 of an .npy file, or its one image. DataError where it holds anything else."""
     assert space.levels is not None
     try:
+        files.check_plain(path)
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -200,9 +202,9 @@ def decompress(content: bytes, model: LatentVariableModel, weights: str, what: s
         raise DataError(f"{what} holds images of shape {header.shape}, not {model.space.shape}")
     with _alone():
         code = BitsBack(model, header.bins)
-        stack = Stack(np.frombuffer(words, dtype="<u4").astype(np.uint32))
         most = code.enough()
         try:
+            stack = Stack(np.frombuffer(words, dtype="<u4").astype(np.uint32))
             x = code.pop(header.count, stack)
             begin = codes.start(header.seed, most)
             whole = header.began == len(begin) and np.array_equal(stack.words, begin[len(begin) - header.initial :])

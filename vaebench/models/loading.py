@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core import tables as tables_
 from vaebench.core.data import Space
@@ -56,6 +57,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. DataError says what else the file seems to be; nothing in it is executed."""
     if not path.exists():
         raise DataError(f"weights {path} are absent")
+    files.check_plain(path)
     with (
         foreign(lambda reason: DataError(f"weights {path} are not a safetensors file{looks_like(path)}: {reason}")),
         safe_open(path, framework="pt") as file,
