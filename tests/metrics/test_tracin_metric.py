@@ -236,6 +236,26 @@ def test_influences_are_the_weighted_sum_over_checkpoints(trained: Card, project
         assert found[name].value == pytest.approx(float(agreement), abs=1e-9)
 
 
+def test_the_picture_shows_the_training_images_of_most_and_of_least_influence(
+    trained: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(tracin, "png", lambda title, bands, columns: seen.append((bands, columns)) or b"")
+    train, shown = bits().split("train"), bits().split("test").x[:2]
+    influences = torch.zeros(len(train), 3)
+    influences[[7, 3, 9], 0] = torch.tensor([5.0, 4.0, -6.0])
+    influences[[1, 2], 1] = torch.tensor([1.0, -1.0])
+    tracin._picture("title", shown, influences, train, bits(), cast(Run, Direct(trained)))
+    ((first, second),), columns = seen[0]
+    white = 255 * train.x
+    assert torch.equal(first.blocks[0], 255 * shown[:1])
+    assert torch.equal(first.blocks[1][:2], white[[7, 3]])
+    assert torch.equal(first.blocks[2][0], white[9])
+    assert torch.equal(second.blocks[1][0], white[1])
+    assert torch.equal(second.blocks[2][0], white[2])
+    assert columns == ["image", "+1", "+2", "+3", "+4", "+5", "-1", "-2", "-3", "-4", "-5"]
+
+
 def by_hand(model: LatentVariableModel, x: Tensor, example: int) -> Tensor:
     with keyed(0, torch.tensor([example])):
         loss = -model.draw(x[None], 2).log_weight.mean()

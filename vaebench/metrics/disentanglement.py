@@ -36,8 +36,11 @@ from vaebench.functional.factor_prediction import (
 from vaebench.functional.factors import FEW, uniform_factors
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.shared.encoder import IMAGES, Encoder, around, pairs, points, votes
+from vaebench.metrics.shared.jacobian_picture import jacobian_picture
+from vaebench.metrics.shared.sample_quality import no_images
 
 RHOS = (0.1, 0.2, 0.3, 0.6, 1.0)  # of the curves; the scalar columns are at the first
+PICTURED = 4  # images beside which the decoder's Jacobian is shown
 CHUNK = 100  # points about a centre that make one example of a pass
 
 
@@ -76,6 +79,9 @@ class Disentanglement(Metric):
     there; of dci_* over its repeats; of the two scores over test votes, the classifier kept; of local_* over centres.
     On `three-dots` the discs are alike, so that no code can tell which is which: its global scores are near 0 for any
     model, and only the local ones can be high. `mig_chen` needs a diagonal Gaussian q(z|x).
+
+    `jacobian.png` shows what each latent coordinate changes, where latents are one vector: columns of the decoder's
+    Jacobian beside a few images.
     Source: constants of disentanglement_lib (Locatello et al. 2019); Rhodes & Lee 2021.
     """
 
@@ -152,6 +158,12 @@ class Disentanglement(Metric):
         if max(truth.sizes) >= FEW:
             yield from self._local(encoder, run)
         yield from self._importance(Sample(codes[:train], factors[:train]), test, run)
+        if no_images(dataset) is not None:
+            return
+        centres = uniform_factors(random.derive(run.seed, "Jacobian"), truth.sizes, torch.arange(PICTURED))
+        title = f"{run.model_name} on {dataset.name}: the decoder's derivative in each latent, largest first"
+        if (picture := jacobian_picture(title, encoder, centres, run)) is not None:
+            run.keep("jacobian.png", picture)
 
     def _information(self, sample: Sample, run: Run) -> Iterator[Measurement]:
         parts, factors = histogram_bins(sample.codes, self.bins), sample.factors

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vaebench.core.data import Batch, Dataset, Split
+from vaebench.core.data import Batch, Dataset, Split, eight_bit
 from vaebench.core.metric import (
     BLOCK,
     Checkpoint,
@@ -40,9 +40,12 @@ from vaebench.functional.influence import (
 )
 from vaebench.functional.random import derive, keys
 from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.image_grid import Row, png
+from vaebench.metrics.shared.sample_quality import no_images
 
 OOD = -1
 """The label of a training example that does not belong to the dataset."""
+PICTURED, ACROSS = 8, 5  # queried images that are shown, and proponents and opponents of each
 _FLOATS = 2**24  # of gradients computed at once
 
 
@@ -117,6 +120,8 @@ class Tracin(Metric):
       (most negative) of `queries` examples of `queried` that have their label. Absent without labels.
     * self_influence_r2: R^2 between self-influence and -ELBO, OOD examples left out.
 
+    Of images, `influence.png` shows a few of the queried, each with its strongest proponents and opponents.
+
     Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4.
     """
 
@@ -182,6 +187,10 @@ class Tracin(Metric):
             for name, sign in (("proponent_agreement", 1), ("opponent_agreement", -1)):
                 agreement = top_agreement(sign * influences[:, len(own) :], train.y, queried.y[asked], self.top)
                 yield Measurement.proportion(name, *mean_stderr(agreement), len(asked))
+        if no_images(dataset) is None:
+            shown = readings[1]["x"][:PICTURED]
+            title = f"{run.model_name} on {dataset.name}: {queried.name} images, their proponents, opponents"
+            run.keep("influence.png", _picture(title, shown, influences[:, len(own) :], train, dataset, run))
 
     def _at(
         self,
@@ -220,6 +229,18 @@ class Tracin(Metric):
             yield detected("cleaning_auc_loss", loss, ood)
         r2, error = squared_correlation(total[~ood], loss[~ood])
         yield Measurement("self_influence_r2", r2, error, int((~ood).sum()))
+
+
+def _picture(title: str, shown: Tensor, influences: Tensor, train: Split, dataset: Dataset, run: Run) -> bytes:
+    """A PNG: each of `shown` (M, *shape) and the training images of most positive and negative influence (N, Q)."""
+    order = influences[:, : len(shown)].argsort(dim=0, descending=True, stable=True)
+    chosen = torch.cat([order[:ACROSS], order[-ACROSS:].flip(0)]).T  # (M, 2 ACROSS)
+    part = train.part(chosen.flatten(), f"{train.name} proponents and opponents")
+    near = eight_bit(run.map(reading, part, batch=BLOCK)["x"], dataset.space).unflatten(0, chosen.shape)
+    images = eight_bit(shown, dataset.space)
+    rows = [Row("", (image[None], *some.split(ACROSS))) for image, some in zip(images, near, strict=True)]
+    strongest = [str(i + 1) for i in range(ACROSS)]
+    return png(title, [rows], ["image", *(f"+{i}" for i in strongest), *(f"-{i}" for i in strongest)])
 
 
 def detected(column: str, score: Tensor, ood: Tensor) -> Measurement:

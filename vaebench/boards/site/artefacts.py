@@ -37,6 +37,8 @@ CAPTIONS = {
     "reconstructions": "Test images, each above what the model makes of a draw of its posterior.",
     "interpolations": "Straight lines in latent space between pairs of test images.",
     "traversals": "One latent dimension at a time from low to high, that which changes the image most first.",
+    "jacobian": "What each latent coordinate changes: the decoder's derivative beside the image, the largest first.",
+    "influence": "Test images, and the training images that speak most for (+) and most against (-) each.",
     "latents": "Where the posteriors of the data lie in latent space, and which draws of the prior leak.",
 }
 """What the pictures of metrics show, by the file's name."""
