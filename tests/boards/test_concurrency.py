@@ -15,7 +15,7 @@ from typing import Any, final
 import pytest
 from filelock import FileLock
 
-from vaebench.boards import headline
+from vaebench.boards import headline, headline_csv
 from vaebench.boards import store as board
 from vaebench.boards.rows import Row
 from vaebench.core import files
@@ -41,7 +41,7 @@ def strays(root: Path) -> list[Path]:
 
 def is_right(root: Path, dataset: str) -> bool:
     """Whether the CSV says what the Parquet files say; every one of these opens."""
-    return (root / f"{dataset}.csv").read_text(encoding="utf-8") == headline.to_csv(
+    return (root / f"{dataset}.csv").read_text(encoding="utf-8") == headline_csv.to_csv(
         headline.of_rows(dataset, board.read(root, dataset))
     )
 

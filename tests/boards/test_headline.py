@@ -8,7 +8,7 @@ import pytest
 from board_rows import row
 
 import vaebench
-from vaebench.boards import headline
+from vaebench.boards import headline, headline_csv
 from vaebench.boards import store as board
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError
@@ -27,11 +27,14 @@ def test_lines_are_models_in_order_of_the_first_measure() -> None:
     table = headline.of_rows("digits", rows)
     assert table.kind == "binary images"
     assert [line.model for line in table.lines] == ["b", "a", "c", "d"]
-    lines = list(csv.DictReader(io.StringIO(headline.to_csv(table))))
+    lines = list(csv.DictReader(io.StringIO(headline_csv.to_csv(table))))
     dash = headline.ABSENT
     assert [(line["rank"], line["rank_to"]) for line in lines] == [("1", "1"), ("2", "3"), ("2", "3"), (dash, dash)]
-    assert float(lines[0]["nll"]) == 80.0  # the lowest seed, whatever the values
-    assert lines[3]["nll"] == dash
+    title = "nll (nats, lower is better)"
+    assert float(lines[0][title]) == 80.0  # the lowest seed, whatever the values
+    assert lines[3][title] == dash
+    assert [line["best_at"] for line in lines] == ["nll", dash, dash, dash]
+    assert "active_units_se" not in lines[0]  # of what has no error anywhere
     assert headline.sentence(table).startswith(
         "Best on digits by NLL: b, 80.00 ± 0.25 nats (95% interval 79.50 to 80.50)"
     )

@@ -340,7 +340,8 @@ def test_what_the_journal_holds_of_other_weights_is_never_found(case: Case, tmp_
     case.run(case.build(), journal=journal)
     found = case.run(other, journal=journal)
     assert found.values == case.run(other).values
-    assert found.values != first(case).values or found.pictures != first(case).pictures
+    alike = case.name == "size"  # which asks for no value of a weight
+    assert alike or found.values != first(case).values or found.pictures != first(case).pictures
 
 
 def test_what_bfloat16_leaves_in_the_journal_is_its_own(case: Case, tmp_path: Path) -> None:

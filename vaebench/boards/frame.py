@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vaebench.boards import headline, overlay, published
+from vaebench.boards import headline, headline_csv, overlay, published
 from vaebench.boards.rows import KINDS, Row
 from vaebench.core.errors import unknown
 
@@ -28,10 +28,9 @@ def of_headline(table: headline.Headline) -> "pd.DataFrame":
     """A line for each model of a headline, with the columns of its CSV; `attrs["columns"]` says what they are."""
     import pandas as pd
 
-    keys = [column.key for column in table.columns]
-    names = ["rank", "rank_to", "model", *(key + end for key in keys for end in ("", "_se")), "marks", "verified"]
-    found = pd.DataFrame(headline.records(table), columns=names)
-    found = found.astype({"rank": "Int64", "rank_to": "Int64", **dict.fromkeys(names[3:-2], "float64")})
+    names = headline_csv.names(table)
+    found = pd.DataFrame(headline_csv.records(table), columns=names)
+    found = found.astype({"rank": "Int64", "rank_to": "Int64", **dict.fromkeys(names[4:-3], "float64")})
     found.attrs["columns"] = {column.key: headline.legend(column) for column in table.columns if column.cells}
     return found
 
@@ -45,8 +44,9 @@ def board(
         dataset: its name.
         leaderboards: a folder of boards, read alone; by default those that vaebench ships, and over them, marked
             `yours`, your own of $VAEBENCH_RESULTS, else of the folder `results`.
-        table: "headline": rank, rank_to, model, at most ten measures each with its standard error, marks, verified;
-            `attrs["columns"]` says unit, better side and protocol of each measure. "rows": a line for each row.
+        table: "headline": rank, rank_to, model, best_at, at most ten measures each with its standard error, origin,
+            marks, verified; `attrs["columns"]` says unit, better side and protocol of each measure. "rows": a line for
+            each row.
 
     Raises:
         UserError: the dataset is unknown, or its board is empty, or `table` is neither.

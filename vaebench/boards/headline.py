@@ -1,8 +1,6 @@
 """The headline of a board: a line a model, by the measures of `headline.toml`. Imports no torch."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from vaebench.boards import marks
 from vaebench.boards.classes import Class, Entrant, class_of, entrant, facet, lowest_seeds, named_apart, protocol
 from vaebench.boards.ranking import Compare, Rank, interval, rank
 from vaebench.boards.rows import Row
-from vaebench.boards.text import fields, number, rounded
+from vaebench.boards.text import fields, number
 from vaebench.core import tables
 from vaebench.core.errors import DataError, foreign
 from vaebench.core.names import YOURS
@@ -239,7 +237,8 @@ def marks_of(line: Line, columns: Sequence[Column]) -> str:
 def legend(column: Column) -> str:
     """What a column is: "NLL: the bound …; nats, lower is better; samples 1000, split test"."""
     unit = f"{column.unit}, " if column.unit else ""
-    return f"{column.measure.name}: {column.measure.says}; {unit}{SIDES[column.better]}; {fields(column.protocol)}"
+    told = (f"{unit}{SIDES[column.better]}", fields(column.protocol))
+    return f"{column.measure.name}: {'; '.join(filter(None, (column.measure.says, *told)))}"
 
 
 def described(key: str, measure: Measure, unit: str, better: str) -> str:
@@ -274,31 +273,3 @@ def sentence(table: Headline) -> str:
 def listed(names: Sequence[str]) -> str:
     """Names as a sentence has them: "a, b and c"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def records(table: Headline) -> list[dict[str, Any]]:
-    """A mapping for each line: rank and rank_to by the first measure, model, each measure with its standard error (both
-    to two digits of the error), marks and verified; None where there is none.
-    """
-    found = []
-    for line in table.lines:
-        first = line.cells[0]
-        place = None if first is None else first.rank
-        record: dict[str, Any] = {"rank": place and place.first, "rank_to": place and place.last, "model": line.name}
-        for column, cell in zip(table.columns, line.cells, strict=True):
-            record[column.key], record[f"{column.key}_se"] = (None, None) if cell is None else rounded(cell.row)
-        verdicts = {cell.row.verified for cell in line.cells if cell is not None}
-        verdict = "refuted" if "refuted" in verdicts else "verified" if verdicts == {"verified"} else "unverified"
-        found.append({**record, "marks": marks_of(line, table.columns) or None, "verified": verdict})
-    return found
-
-
-def to_csv(table: Headline) -> str:
-    """The records of a headline as CSV, with a dash (`ABSENT`) where there is none."""
-    text = io.StringIO()
-    names = [name for column in table.columns for name in (column.key, f"{column.key}_se")]
-    writer = csv.DictWriter(text, ["rank", "rank_to", "model", *names, "marks", "verified"], lineterminator="\n")
-    writer.writeheader()
-    for record in records(table):
-        writer.writerow({name: ABSENT if value is None else value for name, value in record.items()})
-    return text.getvalue()

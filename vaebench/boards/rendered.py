@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from vaebench.boards import headline, per_example, published, tasks
+from vaebench.boards import headline, headline_csv, per_example, published, tasks
 from vaebench.boards.paired import comparer
 from vaebench.boards.rows import Row
 from vaebench.core import files
@@ -16,7 +16,7 @@ def write(root: Path, dataset: str, rows: Sequence[Row], everything: bool = Fals
     The latter only where `everything` is asked for, or where some are there, which would be out of date.
     """
     compare = comparer(partial(per_example.read, root))
-    files.write_changed(root / f"{dataset}.csv", headline.to_csv(headline.of_rows(dataset, rows, compare)).encode())
+    files.write_changed(root / f"{dataset}.csv", headline_csv.to_csv(headline.of_rows(dataset, rows, compare)).encode())
     there = {path for task in tasks.tasks() if (path := root / dataset / f"{task.slug}.csv").is_file()}
     if not there and not everything:
         return

@@ -15,7 +15,7 @@ def number(value: float, stderr: float | None, low: float | None = None, high: f
     Where that error is 0 and the 95% interval is not, the interval: "1 [0.643, 1]".
     """
     if stderr is None:
-        return f"{value:.6g}"
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 10**PLACES else f"{value:.6g}"
     if stderr == 0:
         wide = low is not None and high is not None and low < high
         return f"{value:.6g} [{low:.3g}, {high:.3g}]" if wide else f"{value:.6g} ± 0"
@@ -33,12 +33,13 @@ def cell(row: Row) -> str:
     return number(row.value, row.stderr, row.low, row.high) + (f" ({', '.join(told)})" if told else "")
 
 
-def rounded(row: Row) -> tuple[float | None, float | None]:
-    """A row's value and standard error, both to two digits of the error, as `number` writes them."""
+def rounded(row: Row) -> tuple[float | int | None, float | None]:
+    """A row's value and standard error, both to two digits of the error, as `number` writes them; a count is an int."""
     if row.value is None:
         return None, None
     value, _, stderr = number(row.value, row.stderr).partition(" ± ")
-    return float(value), float(stderr) if stderr else None
+    count = not stderr and value.removeprefix("-").isdigit()
+    return int(value) if count else float(value), float(stderr) if stderr else None
 
 
 def fields(said: Mapping[str, Any]) -> str:
