@@ -13,6 +13,8 @@ Options = TypeVar("Options")
 Table = Mapping[str, Any]
 COUNT = 10**6
 """What a whole number in a table of options may be, where its own bound is not lower: a width, a number of draws."""
+LAYERS, LATENT = 100, 2**14
+"""Widths in one list of a card's, and dimensions of one latent vector, of which an image has thousands of draws."""
 DEPTH, ITEMS, TEXT = 16, 10_000, 20_000
 """Tables in tables, entries of all of them, and characters of one text, in a table of a foreign file."""
 
@@ -21,9 +23,18 @@ _DOTTED = re.compile(rf"(?:^|[{{,\[])[ \t]*{_PART}(?:[ \t]*\.[ \t]*{_PART}){{{DE
 
 
 def within(options: object, **bounds: tuple[int, int]) -> None:
-    """ValueError unless each of these fields of `options` lies between its bounds, which are included; None passes."""
+    """ValueError unless each of these fields of `options` lies between its bounds, which are included; None passes.
+
+    A list of widths has `LAYERS` at most, each between the bounds.
+    """
     for name, (low, high) in bounds.items():
         value = getattr(options, name)
+        if isinstance(value, tuple):
+            if len(value) > LAYERS:
+                raise ValueError(f"{name} has {len(value)} widths, which should be at most {LAYERS}")
+            if not value:
+                continue
+            value = min(value) if min(value) < low else max(value)
         if value is not None and value < low:
             raise ValueError(f"{name} = {value} should be at least {low}")
         if value is not None and value > high:

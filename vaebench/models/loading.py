@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from vaebench.core import files
+from vaebench.core import files, size
 from vaebench.core import registry as plugins
 from vaebench.core import tables as tables_
 from vaebench.core.data import Space
@@ -24,15 +25,38 @@ _SHOWN = 5
 
 
 def build_model(card: Card, space: Space) -> LatentVariableModel:
-    """The card's model with fresh weights (from torch's generator). UserError where its options do not fit."""
+    """The card's model with fresh weights (from torch's generator).
+
+    UserError where its options do not fit, or make it too large (`core.size`): of all families but those that run a
+    user's code, this is known before memory is touched; of those, when the first tensor too many is registered.
+    """
     plugin: Any = plugins.load("adapters", card.family)
     adapter, options = plugin
     with foreign(lambda reason: UserError(f"card {card.id} [model]: {reason}")):  # torch: sizes beyond memory
         made = tables_.build(options, card.model, f"card {card.id} [model]")
         if isinstance(made, code.FromFile):
             made = dataclasses.replace(made, file=str(_beside(card, made.file)))
-        model: LatentVariableModel = adapter(space, made)
+        try:
+            if not isinstance(made, code.FromFile) and torch.get_default_device().type != "meta":
+                size.foresee(lambda: adapter(space, made))
+            with size.bounded():
+                model: LatentVariableModel = adapter(space, made)
+        except size.TooLargeError as error:
+            raise UserError(f"card {card.id} [model]: {_widest(card.model)} makes {error}; choose smaller") from error
     return model
+
+
+def _widest(table: Mapping[str, Any]) -> str:
+    """The keys of [model] with the largest numbers, and their values: what makes a model large."""
+
+    def extent(value: Any) -> int:
+        if isinstance(value, Mapping | list | tuple):
+            return sum(map(extent, value.values() if isinstance(value, Mapping) else value))
+        return value if isinstance(value, int) else 0
+
+    most = max(map(extent, table.values()), default=0)
+    large = [(key, str(value)) for key, value in table.items() if extent(value) > most // 10]
+    return ", ".join(f"{key} = {value if len(value) <= 40 else value[:40] + '…'}" for key, value in large) or "it"
 
 
 def _beside(card: Card, file: str) -> Path:

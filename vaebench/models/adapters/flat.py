@@ -7,6 +7,7 @@ from typing import Literal, final
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
 from vaebench.core.model import Latents, channels
+from vaebench.core.tables import COUNT, LATENT, within
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.models.adapters._vector import Prior, VectorModel
 from vaebench.models.adapters._wiring import WITH_SCALE, with_scale
@@ -44,6 +45,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
+        within(self, latent=(1, LATENT), hidden=(1, COUNT))
         if (self.output == "unit") != (self.scale is not None):
             raise ValueError(
                 f"output = {self.output!r}, scale = {self.scale}: means in [0, 1] have a scale, others none"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
 from vaebench.core.model import Draws, LatentDistribution, Latents, LatentVariableModel, channels
-from vaebench.core.tables import within
+from vaebench.core.tables import COUNT, LATENT, within
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.joint import FactoredJoint
 from vaebench.distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
@@ -45,7 +45,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
-        within(self, steps=(0, 1000))
+        within(self, latent=(1, LATENT), hidden=(1, COUNT), steps=(0, 1000))
         if self.steps == 0 and self.step_sizes == "each":
             raise ValueError("steps = 0 leaves no step to size; use step_sizes = 'shared'")
         if not 0 < self.init_step < self.max_step < math.inf:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
 from vaebench.core.model import FactoredModel, LatentDistribution, Latents
+from vaebench.core.tables import LATENT, within
 from vaebench.distributions.gaussian import DiagonalGaussian
 from vaebench.distributions.likelihoods import Categorical, Likelihood
 from vaebench.models.networks.dcgan import LEVELS, SIDE, Decoder, Encoder
@@ -25,6 +26,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.latent < 1 or self.width < 1:
             raise ValueError(f"latent = {self.latent} and width = {self.width} should be positive")
+        within(self, latent=(1, LATENT))
 
 
 @final

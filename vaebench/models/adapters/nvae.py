@@ -24,6 +24,8 @@ from vaebench.models.networks.nvae_evaluation import Evaluation, Readjust
 
 FLOATS = 2**22
 """Numbers in one activation that draws are evaluated in parts of."""
+READJUSTED = 10**5
+"""Draws of the prior that batch norm's statistics may be those of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class Options(Architecture):
         if self.bits != 8 and self.likelihood != "gaussian":
             raise ValueError(f"bits = {self.bits} are of the likelihood 'gaussian' alone; levels are the dataset's")
         within(self, padding=(0, 64), readjust=(0, 10_000), readjust_batch=(1, 4096), bits=(1, 8))
+        if (draws := self.readjust * self.readjust_batch) > READJUSTED:
+            raise ValueError(f"readjust x readjust_batch are {draws:,} draws, which should be at most {READJUSTED:,}")
         if self.readjust_temperature <= 0:
             raise ValueError(f"readjust_temperature = {self.readjust_temperature} should be positive")
 

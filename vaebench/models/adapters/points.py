@@ -6,6 +6,7 @@ from typing import final
 from vaebench.core.arithmetic import through
 from vaebench.core.data import Space
 from vaebench.core.model import Latents
+from vaebench.core.tables import COUNT, LATENT, within
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.distributions.points import PointMixture
 from vaebench.models.adapters._vector import Prior, VectorModel
@@ -35,6 +36,7 @@ class Options:
         if self.latent < 1 or not self.point or min((*self.point, *self.hidden)) < 1:
             raise ValueError(f"latent = {self.latent}, point = {list(self.point)} and hidden = {list(self.hidden)} "
                              "should be positive widths")  # fmt: skip
+        within(self, latent=(1, LATENT), point=(1, COUNT), hidden=(1, COUNT))
         if not 1 <= self.components <= MOST_COMPONENTS:
             raise ValueError(f"components = {self.components} should lie in 1..{MOST_COMPONENTS}")
         if not 0 < self.floor < 1:

@@ -6,6 +6,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from vaebench.core.size import PARAMETERS
+
 
 @dataclass(frozen=True)
 class Options:
@@ -23,6 +25,11 @@ class Options:
                 f"channels = {list(self.channels)} should be two widths, features = {self.features} and "
                 f"classes = {self.classes} positive, side = {self.side} at least 4"
             )
+        a, b = self.channels
+        parameters = 9 * a * (b + 1) + self.features * (b * (self.side // 4) ** 2 + self.classes)
+        if parameters > PARAMETERS:
+            raise ValueError(f"side, channels, features and classes make {parameters:,} parameters, which should be at "
+                             f"most {PARAMETERS:,}")  # fmt: skip
 
 
 @final

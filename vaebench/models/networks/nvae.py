@@ -53,7 +53,7 @@ class Architecture:
 
     def __post_init__(self) -> None:
         within(
-            self, channels=(1, WIDEST), latent=(1, WIDEST), decoder_channels=(1, WIDEST), scales=(1, 16), blocks=(1, 16)
+            self, channels=(1, WIDEST), latent=(1, 1024), decoder_channels=(1, WIDEST), scales=(1, 16), blocks=(1, 16)
         )
         within(self, groups=(1, 256), min_groups=(1, 256), pre_cells=(1, 64), post_cells=(1, 64))
         within(self, encoder_cells=(0, 64), decoder_cells=(0, 64), flows=(0, 64))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.objective import Adam, Loss, Objective, vector
+from vaebench.core.size import PARAMETERS
 from vaebench.core.tables import COUNT, within
 from vaebench.distributions import noise
 
@@ -31,6 +32,9 @@ class Options:
 
     def __post_init__(self) -> None:
         within(self, width=(1, COUNT), depth=(1, 100))
+        if (parameters := self.depth * self.width**2) > PARAMETERS:
+            raise ValueError(f"width = {self.width} and depth = {self.depth} make {parameters:,} parameters, "
+                             f"which should be at most {PARAMETERS:,}")  # fmt: skip
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma = {self.gamma} should be at least 0")
         if not 0 < self.learning_rate < math.inf:
