@@ -13,7 +13,7 @@ Options = TypeVar("Options")
 Table = Mapping[str, Any]
 COUNT = 10**6
 """What a whole number in a table of options may be, where its own bound is not lower: a width, a number of draws."""
-LAYERS, LATENT = 100, 2**14
+LAYERS, LATENT = 100, 2**12
 """Widths in one list of a card's, and dimensions of one latent vector, of which an image has thousands of draws."""
 DEPTH, ITEMS, TEXT = 16, 10_000, 20_000
 """Tables in tables, entries of all of them, and characters of one text, in a table of a foreign file."""
