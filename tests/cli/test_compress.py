@@ -115,7 +115,7 @@ def bad(kind: str, file: Path, images: np.ndarray) -> None:
         ("pipe", "it is not a regular file"),
         ("truncated", "is truncated, or longer than its header says"),
         ("longer", "is truncated, or longer than its header says"),
-        ("pickle", "holds object, and images are uint8"),
+        ("pickle", "is not an .npy file of images: it holds object"),
         ("text", "is not an .npy file of images"),
         ("huge", "is truncated, or longer than its header says"),
         ("absent", "cannot read"),
@@ -199,6 +199,22 @@ def test_a_header_is_not_believed(changes: dict[str, object], says: str, file: P
     result = call("decompress", tmp_path / "bad", "--out", tmp_path / "out.npy")
     assert result.exit_code in (2, 3)
     assert says in result.output
+    assert result.output.count("\n") == 1
+    assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize("ends", [b"\0\0\0\0", b"\0" * 8, b"\1\0\0\0", b""])
+def test_words_that_no_code_ends_in_are_one_line(ends: bytes, file: Path, tmp_path: Path) -> None:
+    """The last word of a code is never 0: the coder's library refuses one that is."""
+    import hashlib
+
+    assert compress(file).exit_code == 0
+    body = (tmp_path / "a.npy.code").read_bytes()[: -32 - len(ends)] + ends
+    body = body if ends else body[:-4]
+    (tmp_path / "bad").write_bytes(body + hashlib.sha256(body).digest())
+    result = call("decompress", tmp_path / "bad", "--out", tmp_path / "out.npy")
+    assert result.exit_code == 3
+    assert "does not come back with torch" in result.output
     assert result.output.count("\n") == 1
     assert not (tmp_path / "out.npy").exists()
 

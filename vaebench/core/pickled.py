@@ -4,10 +4,11 @@ A pickle is a program, and running one runs whatever it names. Here its words ar
 dictionaries, texts, numbers and numpy's arrays of numbers have a meaning, and any other ends the reading.
 """
 
+import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import IO, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ _NAMES = {
 """What a pickle of arrays names, and what stands for it: a word, and nothing that could be called."""
 _NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 DEPTH, WORDS = 1000, 10**6
-"""How many values may wait at once, and how many words there may be."""
+"""How many values, and how many marks, may wait at once; and how many words there may be: for some 25,000 tensors."""
 
 
 class RefusedError(ValueError):
@@ -59,13 +60,27 @@ def read(content: bytes) -> Any:
     RefusedError for anything else, which is not run; other ValueErrors where it is no pickle.
     """
     machine = _Machine()
-    for count, (word, argument, _) in enumerate(pickletools.genops(content)):
+    for word, argument in words(io.BytesIO(content)):
+        if word == "STOP":
+            return _finished(machine.pop())
+        machine.do(word, argument)
+    raise ValueError("it does not end")
+
+
+def words(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    """The words of the pickle at the place of `file`, each with its argument, to its end. Nothing is done.
+
+    RefusedError where there are more than `WORDS`, or more than `DEPTH` marks wait; other ValueErrors at what is no
+    pickle.
+    """
+    marks = 0
+    for count, (word, argument, _) in enumerate(pickletools.genops(file)):
+        marks += (word.name == "MARK") - (pickletools.markobject in word.stack_before)
         if count > WORDS:
             raise RefusedError(f"it has more than {WORDS} words")
-        if word.name == "STOP":
-            return _finished(machine.pop())
-        machine.do(word.name, argument)
-    raise ValueError("it does not end")
+        if marks > DEPTH:
+            raise RefusedError(f"more than {DEPTH} marks wait at once")
+        yield word.name, argument
 
 
 def _finished(value: Any, depth: int = 0) -> Any:

@@ -18,6 +18,7 @@ from rich.progress import track
 from torchvision.datasets import CelebA
 from torchvision.datasets.utils import check_integrity
 
+from vaebench.core import npy
 from vaebench.core.data import Source, Space, Split
 from vaebench.core.errors import foreign
 from vaebench.datasets._files import damaged, remedy, require
@@ -78,7 +79,7 @@ def _faces(root: Path, split: str, names: Sequence[str], stamps: Mapping[str, st
                 stale.unlink(missing_ok=True)
     kept = f"celeba/{cache.name}"
     with foreign(lambda reason: damaged("celeba64", root, kept, f"is not a whole npy file ({reason})")):
-        x = np.load(cache, mmap_mode="c", allow_pickle=False)
+        x = npy.read(cache, mapped=True)
     if x.dtype != np.uint8 or x.shape != (len(names), 3, SIDE, SIDE):
         raise damaged("celeba64", root, kept, f"holds {x.dtype} {x.shape}, not these images")
     return torch.from_numpy(x)

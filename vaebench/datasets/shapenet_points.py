@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vaebench.core import npy
 from vaebench.core.data import Source, Space, Split, Subsampled
 from vaebench.core.errors import UserError, foreign
 from vaebench.core.tables import within
@@ -64,7 +65,7 @@ def _points(root: Path, path: Path) -> NDArray[np.float32]:
     file = path.relative_to(root).as_posix()
     size_of(FOLDER, root, file, MOST)
     with foreign(lambda reason: damaged(FOLDER, root, file, f"is not a {path.suffix} file of points ({reason})")):
-        points = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _geometry(path)
+        points = npy.read(path) if path.suffix == ".npy" else _geometry(path)
     return cloud(points, path)
 
 

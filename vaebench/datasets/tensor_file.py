@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from vaebench.core import npy
 from vaebench.core.data import Found, Source, Space, Split
 from vaebench.core.errors import foreign
 from vaebench.core.tables import within
@@ -96,9 +97,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} has {size} bytes, more than {MOST}")
     with foreign(lambda reason: ValueError(f"{path} is not a whole {path.suffix} file of numbers ({reason})")):
         if path.suffix == ".npy":
-            array: Any = np.load(path, mmap_mode="c", allow_pickle=False)
-            if array.dtype.kind not in "biuf":
-                raise ValueError(f"it holds {array.dtype}")
+            array = npy.read(path, mapped=True)
             return {path.stem: torch.from_numpy(np.asarray(array, array.dtype.newbyteorder("=")))}
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.core import files
+from vaebench.core import files, npy
 from vaebench.core.data import Space
-from vaebench.core.errors import DataError, UserError
+from vaebench.core.errors import DataError, UserError, foreign
 from vaebench.core.model import LatentVariableModel
 from vaebench.functional import codes
 from vaebench.functional.codes import Stack
@@ -95,22 +95,14 @@ def read_images(path: Path, space: Space) -> Tensor:
     assert space.levels is not None
     try:
         files.check_plain(path)
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, kind = read(file)
-            if kind != np.uint8:
-                raise DataError(f"{path} holds {kind}, and images are uint8 levels 0..{space.levels - 1}")
-            if tuple(shape) != space.shape and tuple(shape[1:]) != space.shape:
-                raise DataError(f"{path} has shape {tuple(shape)}; this model's images are (N, {_listed(space.shape)})")
-            if path.stat().st_size - file.tell() != int(np.prod(shape, dtype=object)):
-                raise DataError(f"{path} is truncated, or longer than its header says")
-            file.seek(0)
-            images = np.load(file, allow_pickle=False)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, MemoryError, OverflowError) as error:
-        raise DataError(f"{path} is not an .npy file of images: {error}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    with foreign(lambda reason: DataError(f"{path} is not an .npy file of images: {reason}")):
+        images = npy.read(path, mapped=True)
+    if images.dtype != np.uint8:
+        raise DataError(f"{path} holds {images.dtype}, and images are uint8 levels 0..{space.levels - 1}")
+    if images.shape != space.shape and images.shape[1:] != space.shape:
+        raise DataError(f"{path} has shape {images.shape}; this model's images are (N, {_listed(space.shape)})")
     x = torch.from_numpy(np.ascontiguousarray(images.reshape(-1, *space.shape)))
     if not len(x):
         raise DataError(f"{path} holds no image")

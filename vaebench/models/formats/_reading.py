@@ -3,14 +3,16 @@
 import json
 import warnings
 import zipfile
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vaebench.core import files
+from vaebench.core import files, pickled
 from vaebench.core.errors import DataError, foreign
 from vaebench.core.tables import check_size
 from vaebench.models import prefixes
@@ -18,6 +20,9 @@ from vaebench.models import prefixes
 MOST_JSON = 2**20
 """Bytes of a file of options."""
 _SHOWN = 5
+_PICKLE = "data.pkl"
+_PICKLES = 5
+"""In a file of torch.save's former format, before the numbers: a magic one, a version, a system, the dict, its keys."""
 _REFUSED = "UnpicklingError"
 """The class of torch's errors about what is in a pickle; about files that hold none it raises others."""
 
@@ -40,6 +45,7 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
     with path.open("rb") as file:
         head = file.read(512)
     _check_archive(path)
+    _check_pickles(path)
     if head.lstrip()[:1] == b"<":
         raise DataError(f"{path} is an HTML page (a download that failed?), not a PyTorch state dict; fetch it again")
     try:
@@ -68,6 +74,31 @@ def _check_archive(path: Path) -> None:
         packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
         if packed or sum(member.file_size for member in members) > path.stat().st_size:
             raise ValueError(f"it is packed: {packed[:1] or 'members overlap'}")
+
+
+def _check_pickles(path: Path) -> None:
+    """DataError where a pickle in a PyTorch file has more words, or deeper ones, than tensors need.
+
+    Its words are counted before any is done: torch does them one by one. What is no pickle is left to torch.
+    """
+    tell = f"{path} is no PyTorch state dict: its pickle is refused"
+    with foreign(lambda reason: DataError(f"{tell}: {reason}")), ExitStack() as opened:
+        if zipfile.is_zipfile(path):
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            inside = [member for member in archive.infolist() if member.filename.endswith(_PICKLE)]
+            if len(inside) > 1:
+                raise ValueError(f"it has {len(inside)} of them")
+            sources = [(opened.enter_context(archive.open(member)), 1) for member in inside]
+        else:
+            sources = [(opened.enter_context(path.open("rb")), _PICKLES)]
+        for file, count in sources:
+            for _ in range(count):
+                try:
+                    deque(pickled.words(file), maxlen=0)
+                except pickled.RefusedError:
+                    raise
+                except ValueError:  # no pickle
+                    break
 
 
 def read_state_dict(path: Path) -> StateDict:
