@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
@@ -26,7 +26,8 @@ MOST_QUICK, MOST_DEAR = 500, 50
 class Column:
     """A number of a metric: its name, unit, which way is better, and how it relates to the truth.
 
-    Where there are several of one name, `facets` are the names of what tells them apart.
+    Where there are several of one name, `facets` are the names of what tells them apart. `equation` says what it is in
+    one line, for documents.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Column:
     better: Literal["lower", "higher", "none"]
     bound: Literal["exact", "lower", "upper", "estimate"]
     facets: tuple[str, ...] = ()
+    equation: str = field(default="", compare=False)
 
 
 class Curve(NamedTuple):

@@ -95,7 +95,8 @@ def check(
         dataset: as in `evaluate`.
         metrics: names of metrics to check as well.
         data: as in `load_dataset`.
-        weights, allow_code: as in `load_model`.
+        weights: as in `load_model`.
+        allow_code: as in `load_model`.
         progress: is told of downloads.
 
     Raises:

@@ -172,12 +172,16 @@ class Certified(Metric):
     counts = MappingProxyType({"images": 2})
     dear = MappingProxyType({"images": 2, "steps": 10, "chains": 2, "samples": 50})
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("nll_ais", "nats", "lower", "upper"),
-        Column("k_bias", "nats", "none", "estimate"),
-        Column("bdmc_gap", "nats", "none", "upper"),
-        Column("k_gap", "nats", "none", "upper"),
-        Column("acceptance", "fraction", "none", "estimate"),
-    )
+        Column("nll_ais", "nats", "lower", "upper",
+               equation="-log mean_m w_m, w = prod_t pi_{t+1}(z_t) / pi_t(z_t), pi_t = q(z|x)^(1 - b_t) p(x, z)^b_t"),
+        Column("k_bias", "nats", "none", "estimate", equation="nll of K draws - nll_ais, image by image"),
+        Column("bdmc_gap", "nats", "none", "upper",
+               equation="-log mean_m 1 / w_m, back from the z that made x ~ p(x), - log mean_m w_m, towards p(z|x)"),
+        Column("k_gap", "nats", "none", "upper",
+               equation="-log mean_m 1 / w_m, back from the z that made x ~ p(x), - log mean_k p(x, z_k) / q(z_k|x)"),
+        Column("acceptance", "fraction", "none", "estimate",
+               equation="accepted transitions / transitions, of the chains on images of the split"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, low in {"images": 2, "steps": 2, "chains": 1, "leapfrogs": 1, "samples": 1}.items():

@@ -42,9 +42,11 @@ class CloudReconstruction(Metric):
     version: ClassVar[int] = 1
     given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("chamfer", "squared units", "lower", "estimate"),
-        Column("emd", "units", "lower", "estimate"),
-    )
+        Column("chamfer", "squared units", "lower", "estimate",
+               equation="mean_i min_j |x_i - y_j|^2 + mean_j min_i |x_i - y_j|^2, y a cloud of p(x|z), z ~ q(z|x)"),
+        Column("emd", "units", "lower", "estimate",
+               equation="min over assignments s of mean_i |x_i - y_s(i)|, y a cloud of p(x|z), z ~ q(z|x)"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.draws < 1 or not 1 <= self.assigned <= 4096:

@@ -42,10 +42,13 @@ class CloudSamples(Metric):
     splits = ()
     counts = MappingProxyType({"clouds": 2})
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("one_nna", "fraction", "none", "estimate"),
-        Column("cov", "fraction", "higher", "estimate"),
-        Column("mmd", "squared units", "lower", "estimate"),
-    )
+        Column("one_nna", "fraction", "none", "estimate",
+               equation="the share of clouds of both sets whose nearest neighbour in their union is of their own set"),
+        Column("cov", "fraction", "higher", "estimate",
+               equation="|{the real cloud nearest to y: y drawn}| / |real clouds|"),
+        Column("mmd", "squared units", "lower", "estimate",
+               equation="mean over real x of min over drawn y of chamfer(x, y)"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.clouds < 2 or self.points < 1 or not 0 < self.temperature < float("inf"):

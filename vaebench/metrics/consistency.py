@@ -91,11 +91,15 @@ class Consistency(Metric):
     given = ("binarisation",)
     splits = ("split", "train")
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("consistency_small", "nats", "lower", "estimate"),
-        Column("consistency_large", "nats", "lower", "estimate"),
-        Column("agreement_small", "fraction", "higher", "estimate"),
-        Column("agreement_large", "fraction", "higher", "estimate"),
-    )
+        Column("consistency_small", "nats", "lower", "estimate",
+               equation="E_x E_t KL(q(z|t(x)) || q(z|x)), t of the small set of moves"),
+        Column("consistency_large", "nats", "lower", "estimate",
+               equation="E_x E_t KL(q(z|t(x)) || q(z|x)), t of the large set of moves"),
+        Column("agreement_small", "fraction", "higher", "estimate",
+               equation="E_x E_t [c(t(x)) = c(x)], c the label that the probe gives, t of the small set of moves"),
+        Column("agreement_large", "fraction", "higher", "estimate",
+               equation="E_x E_t [c(t(x)) = c(x)], c the label that the probe gives, t of the large set of moves"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.moves < 1 or self.inverse_penalty <= 0:

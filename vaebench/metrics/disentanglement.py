@@ -104,19 +104,31 @@ class Disentanglement(Metric):
     given = ("binarisation",)
     splits = ()
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("mig_dlib", "", "higher", "estimate"),
-        Column("mig_chen", "", "higher", "estimate"),
-        Column("dci_disentanglement", "", "higher", "estimate"),
-        Column("dci_completeness", "", "higher", "estimate"),
-        Column("dci_informativeness", "", "higher", "estimate"),
-        Column("sap", "", "higher", "estimate"),
-        Column("modularity", "", "higher", "estimate"),
-        Column("explicitness", "", "higher", "estimate"),
-        Column("factor_vae_score", "", "higher", "estimate"),
-        Column("beta_vae_score", "", "higher", "estimate"),
-        Column("local_mig", "", "higher", "estimate"),
-        Column("local_modularity", "", "higher", "estimate"),
-    )
+        Column("mig_dlib", "", "higher", "estimate",
+               equation="mean_f (I_1f - I_2f) / H(v_f), I_kf the k-th highest over codes of I(z_l; v_f), by bins"),
+        Column("mig_chen", "", "higher", "estimate",
+               equation="mean_f (I_1f - I_2f) / log |v_f|, highest over codes of E[log q(z_l|v_f) - log q(z_l)]"),
+        Column("dci_disentanglement", "", "higher", "estimate",
+               equation="sum_l rho_l (1 - H(R_l.) / log F), R the trees' importances (L, F), rho the codes' shares"),
+        Column("dci_completeness", "", "higher", "estimate",
+               equation="sum_f rho_f (1 - H(R_.f) / log L), R the trees' importances (L, F), rho the factors' shares"),
+        Column("dci_informativeness", "", "higher", "estimate",
+               equation="mean_f accuracy of boosted trees that predict v_f from all codes"),
+        Column("sap", "", "higher", "estimate",
+               equation="mean_f (a_1f - a_2f), a_kf the k-th highest over codes of a linear classifier's accuracy"),
+        Column("modularity", "", "higher", "estimate",
+               equation="mean_l 1 - sum_{f != best} I_lf^2 / (I_l,best^2 (F - 1))"),
+        Column("explicitness", "", "higher", "estimate",
+               equation="mean over factors and values of the area under the ROC curve of [v_f = value], by all codes"),
+        Column("factor_vae_score", "", "higher", "estimate",
+               equation="accuracy of a majority vote for the fixed factor, by argmin_l Var(z_l) / Var_all(z_l)"),
+        Column("beta_vae_score", "", "higher", "estimate",
+               equation="accuracy of logistic regression for the shared factor, by mean |z - z'| over pairs"),
+        Column("local_mig", "", "higher", "estimate",
+               equation="mean over centres of mig_dlib among points whose factors lie within rho of the centre's"),
+        Column("local_modularity", "", "higher", "estimate",
+               equation="mean over centres of modularity among points whose factors lie within rho of the centre's"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         low = {"dci_repeats": 1, "trees": 1, "centres": 1, "votes": 10, "test_votes": 1}

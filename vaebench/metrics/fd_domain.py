@@ -17,11 +17,14 @@ class FdDomain(SampleQuality):
 
     version: ClassVar[int] = 1
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("fd_domain", "squared features", "lower", "estimate"),
-        Column("fd_domain_lp", "squared features", "lower", "estimate"),
-        Column("fd_domain_gap", "squared features", "none", "estimate"),
-        Column("fd_domain_reconstruction", "squared features", "lower", "estimate"),
-    )
+        Column("fd_domain", "squared features", "lower", "estimate",
+               equation="|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), features of prior draws, training images"),
+        Column("fd_domain_lp", "squared features", "lower", "estimate",
+               equation="the same distance, of the prior draws whose aggregate posterior density q(z) is lowest"),
+        Column("fd_domain_gap", "squared features", "none", "estimate", equation="fd_domain_lp - fd_domain"),
+        Column("fd_domain_reconstruction", "squared features", "lower", "estimate",
+               equation="the same distance, of reconstructions of the split and of training images"),
+    )  # fmt: skip
 
     def extractor(self, run: Run) -> tuple[str, Extract]:
         return run.resources.features()

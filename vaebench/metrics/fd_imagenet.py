@@ -22,11 +22,14 @@ class FdImagenet(SampleQuality):
 
     version: ClassVar[int] = 1
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("fd_imagenet", "squared features", "lower", "estimate"),
-        Column("fd_imagenet_lp", "squared features", "lower", "estimate"),
-        Column("fd_imagenet_gap", "squared features", "none", "estimate"),
-        Column("fd_imagenet_reconstruction", "squared features", "lower", "estimate"),
-    )
+        Column("fd_imagenet", "squared features", "lower", "estimate",
+               equation="|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), features of prior draws, training images"),
+        Column("fd_imagenet_lp", "squared features", "lower", "estimate",
+               equation="the same distance, of the prior draws whose aggregate posterior density q(z) is lowest"),
+        Column("fd_imagenet_gap", "squared features", "none", "estimate", equation="fd_imagenet_lp - fd_imagenet"),
+        Column("fd_imagenet_reconstruction", "squared features", "lower", "estimate",
+               equation="the same distance, of reconstructions of the split and of training images"),
+    )  # fmt: skip
     batch: ClassVar[int] = 20
 
     def __post_init__(self) -> None:

@@ -24,11 +24,14 @@ class Fid(SampleQuality):
 
     version: ClassVar[int] = 1
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("fid", "squared features", "lower", "estimate"),
-        Column("fid_lp", "squared features", "lower", "estimate"),
-        Column("fid_gap", "squared features", "none", "estimate"),
-        Column("fid_reconstruction", "squared features", "lower", "estimate"),
-    )
+        Column("fid", "squared features", "lower", "estimate",
+               equation="|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), features of prior draws, training images"),
+        Column("fid_lp", "squared features", "lower", "estimate",
+               equation="the same distance, of the prior draws whose aggregate posterior density q(z) is lowest"),
+        Column("fid_gap", "squared features", "none", "estimate", equation="fid_lp - fid"),
+        Column("fid_reconstruction", "squared features", "lower", "estimate",
+               equation="the same distance, of reconstructions of the split and of training images"),
+    )  # fmt: skip
     batch: ClassVar[int] = 20  # 299 x 299 each, on every thread
 
     def extractor(self, run: Run) -> tuple[str, Extract]:

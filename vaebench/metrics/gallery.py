@@ -58,7 +58,9 @@ class Gallery(Metric):
     splits = ("split", "reference")
     counts = MappingProxyType({"samples": 2, "candidates": 2})
     dear = MappingProxyType({"candidates": 100})
-    columns: ClassVar[tuple[Column, ...]] = (Column("pictures", "", "none", "exact"),)
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("pictures", "", "none", "exact", equation="the number of pictures kept"),
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("samples", 2), ("candidates", self.samples), ("images", 2), ("dimensions", 1)):

@@ -52,13 +52,16 @@ class Information(Metric):
     given = ("binarisation",)
     dear = MappingProxyType({"burda": 50})
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("mutual_information", "nats", "none", "estimate"),
-        Column("mutual_information_cap", "nats", "none", "exact"),
-        Column("total_correlation", "nats", "none", "estimate"),
-        Column("dimension_kl", "nats", "none", "estimate"),
-        Column("active_units", "dimensions", "none", "exact"),
-        Column("active_units_burda", "dimensions", "none", "exact"),
-    )
+        Column("mutual_information", "nats", "none", "estimate",
+               equation="E[log q(z|x) - log q(z)], q(z) = (1/N) sum_n q(z|x_n)"),
+        Column("mutual_information_cap", "nats", "none", "exact",
+               equation="log N: the most that mutual_information can be on N examples"),
+        Column("total_correlation", "nats", "none", "estimate", equation="KL(q(z) || prod_l q(z_l))"),
+        Column("dimension_kl", "nats", "none", "estimate", equation="sum_l KL(q(z_l) || p(z_l))"),
+        Column("active_units", "dimensions", "none", "exact", equation="|{l: Var_x(E_q[z_l]) > 0.01}| on the split"),
+        Column("active_units_burda", "dimensions", "none", "exact",
+               equation="|{l: Var_x(E_q[z_l]) > 0.01}| on the first training images"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if min(self.draws, self.burda) < 2:

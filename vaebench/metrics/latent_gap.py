@@ -59,14 +59,17 @@ class LatentGap(Metric):
     version: ClassVar[int] = 1
     given = ("binarisation",)
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("skl", "nats", "lower", "estimate"),
-        Column("kl_prior_aggregate", "nats", "lower", "estimate"),
-        Column("kl_aggregate_prior", "nats", "lower", "estimate"),
-        Column("skl_knn", "nats", "lower", "estimate"),
-        Column("leakage", "nats", "lower", "estimate"),
-        Column("leakage_given_leak", "nats", "lower", "estimate"),
-        Column("leaked", "fraction", "lower", "estimate"),
-    )
+        Column("skl", "nats", "lower", "estimate",
+               equation="KL(p || q) + KL(q || p), q(z) = (1/N) sum_n q(z|x_n), by densities"),
+        Column("kl_prior_aggregate", "nats", "lower", "estimate", equation="KL(p || q) = E_p[log p(z) - log q(z)]"),
+        Column("kl_aggregate_prior", "nats", "lower", "estimate", equation="KL(q || p) = E_q[log q(z) - log p(z)]"),
+        Column("skl_knn", "nats", "lower", "estimate",
+               equation="(L/n) sum_i log(s_i / r_i) + log(m / (n - 1)), both ways; r, s: to own, other neighbour"),
+        Column("leakage", "nats", "lower", "estimate",
+               equation="E_q[F(z)], F = log q(z) - l(z) where l(z) = log N(g(z); 0, I) < tau, else 0"),
+        Column("leakage_given_leak", "nats", "lower", "estimate", equation="E_q[F(z) | l(z) < tau]"),
+        Column("leaked", "fraction", "lower", "estimate", equation="P_q(l(z) < tau)"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.draws < 2:

@@ -35,15 +35,17 @@ class Likelihood(Metric):
     given = ("levels", "measure", "binarisation", "mass")
     dear = MappingProxyType({"samples": 50})
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("nll", "nats", "lower", "upper"),
-        Column("bpd", "bits/dim", "lower", "upper"),
-        Column("nll_point", "nats/point", "lower", "upper"),
-        Column("elbo", "nats", "higher", "lower"),
-        Column("nll_tenth", "nats", "lower", "upper"),
-        Column("rate", "nats", "none", "estimate"),
-        Column("distortion", "nats", "none", "estimate"),
-        Column("ess", "draws", "none", "estimate"),
-    )
+        Column("nll", "nats", "lower", "upper", equation="-log mean_k p(x, z_k) / q(z_k|x), z_1 .. z_K ~ q(z|x)"),
+        Column("bpd", "bits/dim", "lower", "upper",
+               equation="nll / (D log 2); (nll + D log levels) / (D log 2) of dequantised data"),
+        Column("nll_point", "nats/point", "lower", "upper", equation="nll / points of a cloud"),
+        Column("elbo", "nats", "higher", "lower", equation="E_q[log p(x, z) - log q(z|x)]"),
+        Column("nll_tenth", "nats", "lower", "upper", equation="nll with K / 10 draws"),
+        Column("rate", "nats", "none", "estimate", equation="E_q[log q(z|x) - log p(z)]"),
+        Column("distortion", "nats", "none", "estimate", equation="-E_q[log p(x|z)]"),
+        Column("ess", "draws", "none", "estimate",
+               equation="(sum_k w_k)^2 / sum_k w_k^2, w_k = p(x, z_k) / q(z_k|x)"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("samples", "repeats"):

@@ -44,9 +44,10 @@ class PocketLeak(Metric):
     given = ("binarisation",)
     immaterial = ("shown",)
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("pockets", "fraction", "lower", "estimate"),
-        Column("leaks", "fraction", "lower", "estimate"),
-    )
+        Column("pockets", "fraction", "lower", "estimate",
+               equation="P_p(q(z) < c), c such that P_q(q(z) < c) = tail"),
+        Column("leaks", "fraction", "lower", "estimate", equation="P_q(p(z) < c), c such that P_p(p(z) < c) = tail"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.draws < 2 or not 0 < self.tail < 1 or not 1 <= self.shown <= self.draws:

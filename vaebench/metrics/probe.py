@@ -17,6 +17,7 @@ from vaebench.functional.statistics import wilson_stderr
 from vaebench.metrics.shared.passes import Embedding, Posterior
 
 SIZES = (100, 1_000, 10_000)
+CLASSIFIERS = {"probe": "logistic regression", "knn": "a vote of nearest neighbours"}
 REPEATED = 1_000  # of subsets up to this size several are taken
 Classify = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From training embeddings (N, F), their labels (N,) and test embeddings (M, F) to predicted labels (M,)."""
@@ -66,9 +67,11 @@ class Probe(Metric):
     given = ("binarisation",)
     splits = ("split", "train")
     columns: ClassVar[tuple[Column, ...]] = (
-        *(Column(f"{kind}_{size}", "fraction", "higher", "estimate")
-          for kind in ("probe", "knn") for size in (*SIZES, "all")),
-        Column("probe_top_group", "fraction", "higher", "estimate"),
+        *(Column(f"{kind}_{size}", "fraction", "higher", "estimate",
+                 equation=f"accuracy of {classifier} trained on {size} embeddings of `train`")
+          for kind, classifier in CLASSIFIERS.items() for size in (*SIZES, "all")),
+        Column("probe_top_group", "fraction", "higher", "estimate",
+               equation="accuracy of logistic regression trained on the first group's means alone"),
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -81,12 +81,15 @@ class Reconstruction(Metric):
     version: ClassVar[int] = 1
     given = ("binarisation",)  # every family by its mean
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("mse", "squared units", "lower", "estimate"),
-        Column("psnr", "dB", "higher", "estimate"),
-        Column("ssim", "similarity", "higher", "estimate"),
-        Column("colour_shift", "levels of 255", "none", "estimate", ("channel",)),
-        Column("lpips", "distance", "lower", "estimate", ("backbone", "range", "size")),
-    )
+        Column("mse", "squared units", "lower", "estimate", equation="|x - E[x|z]|^2 / D, z ~ q(z|x)"),
+        Column("psnr", "dB", "higher", "estimate", equation="-10 log10 mse"),
+        Column("ssim", "similarity", "higher", "estimate",
+               equation="mean over windows: (2 m_x m_y + c) (2 s_xy + d) / ((m_x^2 + m_y^2 + c) (s_x^2 + s_y^2 + d))"),
+        Column("colour_shift", "levels of 255", "none", "estimate", ("channel",),
+               equation="255 mean(E[x|z] - x), of one channel"),
+        Column("lpips", "distance", "lower", "estimate", ("backbone", "range", "size"),
+               equation="sum over layers, mean over places: |w (f(x) - f(E[x|z]))|^2, f the backbone's unit features"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.draws < 1:

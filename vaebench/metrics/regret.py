@@ -144,11 +144,15 @@ class Regret(Metric):
     counts = MappingProxyType({"images": 2})
     dear = MappingProxyType({"images": 5, "samples": 10, "steps": 5})
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("regret", "nats", "none", "estimate"),
-        Column("auroc", "", "higher", "estimate", ("score", "set")),
-        Column("auprc", "", "higher", "estimate", ("score", "set")),
-        Column("fpr95", "", "lower", "estimate", ("score", "set")),
-    )
+        Column("regret", "nats", "none", "estimate",
+               equation="log p(x) with q(z|x) tuned on x - log p(x) with q(z|x) as it is"),
+        Column("auroc", "", "higher", "estimate", ("score", "set"),
+               equation="P(score of an OOD image > score of one of the dataset), ties one half"),
+        Column("auprc", "", "higher", "estimate", ("score", "set"),
+               equation="sum_n (R_n - R_{n-1}) P_n, precision P_n and recall R_n at each threshold, OOD positive"),
+        Column("fpr95", "", "lower", "estimate", ("score", "set"),
+               equation="the share of the dataset's images above the threshold that 95% of OOD images are above"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, low in {"images": 2, "samples": 1, "steps": 0, "resamples": 2}.items():

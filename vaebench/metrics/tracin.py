@@ -137,13 +137,17 @@ class Tracin(Metric):
     given = ("binarisation",)
     splits = ()  # of the whole training
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("cleaning_auc", "", "higher", "estimate"),
-        Column("cleaning_auc_loss", "", "none", "estimate"),
-        Column("self_retrieval", "", "higher", "estimate"),
-        Column("proponent_agreement", "", "higher", "estimate"),
-        Column("opponent_agreement", "", "none", "estimate"),
-        Column("self_influence_r2", "", "none", "estimate"),
-    )
+        Column("cleaning_auc", "", "higher", "estimate",
+               equation="mean_i (OOD examples among the first i by falling self-influence) / (OOD examples)"),
+        Column("cleaning_auc_loss", "", "none", "estimate",
+               equation="mean_i (OOD examples among the first i by falling -ELBO) / (OOD examples)"),
+        Column("self_retrieval", "", "higher", "estimate", equation="P(argmax_x' TracIn(x' -> x) = x)"),
+        Column("proponent_agreement", "", "higher", "estimate",
+               equation="the share of the strongest proponents of an example that have its label"),
+        Column("opponent_agreement", "", "none", "estimate",
+               equation="the share of the strongest opponents of an example that have its label"),
+        Column("self_influence_r2", "", "none", "estimate", equation="R^2 of TracIn(x -> x) on -ELBO"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, low in {"samples": 1, "queries": 2, "top": 1, "projection": 0}.items():
