@@ -26,6 +26,13 @@ def test_the_site_is_built_of_the_clone_s_boards_and_uploaded() -> None:
     assert not (ROOT / options["--out"]).exists() or (ROOT / options["--out"] / ".vaebench-site").exists()
 
 
+def test_the_documentation_is_built_into_its_folder_after_the_boards() -> None:
+    boards, documents = BUILD.index("board html"), BUILD.index("mkdocs build --strict --site-dir site/docs\n")
+    assert boards < documents < BUILD.index("upload-pages-artifact")
+    assert "[docs]" in BUILD
+    assert '"docs/**"' in BUILD
+
+
 def test_it_follows_the_main_branch_alone() -> None:
     assert re.search(r"push:\n\s+branches: \[main\]\n", BUILD)
     assert "pull_request" not in WORKFLOW
