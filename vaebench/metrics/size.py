@@ -24,8 +24,8 @@ class Size(Metric):
     immaterial = ("split",)
     splits = ()
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("total_parameters", "parameters", "none", "exact"),
-        Column("generative_parameters", "parameters", "none", "exact"),
+        Column("total_parameters", "parameters", "none", "exact", equation="|theta| + |phi|, of p(x, z) and q(z|x)"),
+        Column("generative_parameters", "parameters", "none", "exact", equation="|theta|, of p(x, z)"),
     )
 
     @property
