@@ -99,6 +99,7 @@ def writers(tmp_path: Path) -> Iterator[list[Writer]]:
         writer.process.wait()
 
 
+@pytest.mark.processes
 def test_eight_processes_some_killed(writers: list[Writer], tmp_path: Path) -> None:
     root, noise, victims = tmp_path / "boards", random.Random(), writers[4:]
     for victim in victims:

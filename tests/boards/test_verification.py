@@ -51,6 +51,7 @@ def test_an_honest_model_is_refuted_as_rarely_as_the_level_says() -> None:
     assert shared == 0  # combined: 28 times wider than the differences of honest runs
 
 
+@pytest.mark.slow
 def test_independent_columns_together_keep_the_level_nearly_exactly() -> None:
     noise = np.random.default_rng(1)
     repeats, level, any_refuted = 3000, 0.05, 0
@@ -80,6 +81,7 @@ def few(noise: np.random.Generator, count: int, **changes: Any) -> Evidence:
     return Evidence(a, dataclasses.replace(b, seed=1000), None, tuple(map(float, means[2:])))
 
 
+@pytest.mark.slow
 def test_more_seeds_keep_the_level_where_a_standard_error_comes_of_few_repeats() -> None:
     noise = np.random.default_rng(3)
     repeats, level = 3000, 0.02

@@ -32,7 +32,8 @@ def closed(*args: object) -> Done:
     return subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=300)
 
 
-LS = [("ls", "models"), ("--help",), ("board", "show", "digits"), ("data", "ls", "--json"), ("--version",)]
+LS = [("ls", "models"), ("--help",), ("board", "show", "digits"), ("--version",),
+      pytest.param(("data", "ls", "--json"), marks=pytest.mark.processes)]  # fmt: skip
 
 
 @pytest.mark.parametrize("args", LS)
@@ -52,6 +53,7 @@ def test_a_closed_stdout_is_one_line(args: tuple[str, ...]) -> None:
     assert done.stderr == "vaebench: cannot write to stdout: Bad file descriptor; what went to files before is kept\n"
 
 
+@pytest.mark.processes
 def test_rows_stay_where_they_cannot_be_shown(quick: tuple[object, ...], boards: Path) -> None:
     with open("/dev/full", "w") as full:
         done = run(*quick, stdout=full)
@@ -60,6 +62,7 @@ def test_rows_stay_where_they_cannot_be_shown(quick: tuple[object, ...], boards:
     assert {each.status for each in store.read(boards, "digits")} == {"ok"}
 
 
+@pytest.mark.processes
 def test_talk_that_cannot_be_said_stops_nothing(quick: tuple[object, ...], boards: Path) -> None:
     command = [sys.executable, "-m", "vaebench", *map(str, quick)]
     with open("/dev/full", "w") as full:

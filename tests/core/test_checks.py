@@ -43,7 +43,7 @@ SPACES = [
     ("discretised-logistic", pmf(256, 1, 4, 4)),
     ("discretised-logistic", pmf(17, 3, 4, 4)),
     ("discretised-logistic-mixture", pmf(32, 1, 4, 4)),
-    ("discretised-logistic-mixture", pmf(256, 3, 4, 4)),
+    ("discretised-logistic-mixture", pmf(32, 3, 4, 4)),
     ("gaussian", Space((1, 4, 4), None, "density")),
     ("fixed-gaussian", Space((1, 4, 4), None, "density")),
 ]

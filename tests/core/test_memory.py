@@ -137,6 +137,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.processes
 def test_freed_memory_is_used_again() -> None:
     def faults(what: str) -> int:
         """From a start where all tensors are given back: the library's own rule depends on what else lies about."""

@@ -182,6 +182,7 @@ def address(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> It
         yield found
 
 
+@pytest.mark.processes
 def test_values_are_those_of_one_process_to_the_bit(address: str, planted: ModuleType) -> None:
     work = _pass(partial(planted.noisy, weight=torch.tensor([1.0, 2.0])), 3, 4)
     with cluster.connect(address) as executor:
@@ -189,6 +190,7 @@ def test_values_are_those_of_one_process_to_the_bit(address: str, planted: Modul
         assert _computed(executor, work, []) == {}
 
 
+@pytest.mark.processes
 def test_what_blocks_read_reaches_a_worker_once_by_its_content(
     address: str, planted: ModuleType, tmp_path: Path
 ) -> None:
@@ -218,6 +220,7 @@ def test_content_has_one_name() -> None:
     assert len({tokenize(each) for each in (x, x.T, x.double(), x.view(6), x - 0.0, -x)}) == 5
 
 
+@pytest.mark.processes
 def test_the_exception_of_a_block_ends_the_pass_and_not_the_cluster(address: str, planted: ModuleType) -> None:
     work = _pass(planted.noisy)
     with cluster.connect(address) as executor:
@@ -226,6 +229,7 @@ def test_the_exception_of_a_block_ends_the_pass_and_not_the_cluster(address: str
         _same(_computed(executor, work), work)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_worker_that_joins_late_takes_part_and_one_that_is_killed_costs_no_value(
     killed: bool, address: str, planted: ModuleType, tmp_path: Path
@@ -241,6 +245,7 @@ def test_a_worker_that_joins_late_takes_part_and_one_that_is_killed_costs_no_val
     _same(found[0], work._replace(function=planted.noisy))
 
 
+@pytest.mark.processes
 def test_a_pass_outlives_the_only_worker_that_held_its_data(planted: ModuleType, tmp_path: Path) -> None:
     work = _pass(partial(planted.deadly, mark=tmp_path / "mark"))
     with cluster.local(1) as executor:
@@ -259,6 +264,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.processes
 def test_a_worker_with_another_version_is_refused(foreign: Path, tmp_path: Path) -> None:
     with _scheduler(tmp_path) as (address, _), _worker(address, foreign):
         line = _refused(address)
@@ -268,6 +274,7 @@ def test_a_worker_with_another_version_is_refused(foreign: Path, tmp_path: Path)
     assert "torch" not in line
 
 
+@pytest.mark.processes
 def test_a_late_worker_with_another_version_ends_before_any_block(
     address: str, planted: ModuleType, foreign: Path, tmp_path: Path
 ) -> None:
@@ -280,6 +287,7 @@ def test_a_late_worker_with_another_version_ends_before_any_block(
         _same(_computed(executor, work), work)
 
 
+@pytest.mark.processes
 def test_a_worker_without_the_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vaebench.py").write_text("raise ImportError('no such package')\n")
     with _scheduler(tmp_path) as (address, _), _worker(address, tmp_path):
@@ -298,6 +306,7 @@ def _blocks() -> int:
     return len(list((files.cache() / "journal").glob("*/*.block")))
 
 
+@pytest.mark.processes
 def test_a_lost_scheduler_is_one_line_and_loses_no_finished_block(
     vaebench: Invoke, boards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +334,7 @@ def test_a_lost_scheduler_is_one_line_and_loses_no_finished_block(
     assert _values(boards) == _values(tmp_path / "whole")
 
 
+@pytest.mark.processes
 def test_mistakes_are_told(
     refused: Callable[..., str], quick: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

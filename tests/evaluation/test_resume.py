@@ -106,6 +106,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return calls
 
 
+@pytest.mark.processes
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     long: Args, vaebench: Invoke, boards: Path, uninterrupted: list[tuple[object, ...]], computed: list[None]
 ) -> None:
@@ -126,6 +127,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     assert len(computed) == BLOCKS - kept
 
 
+@pytest.mark.processes
 def test_kill_9_at_any_moment_loses_no_finished_block(
     long: Args, vaebench: Invoke, boards: Path, uninterrupted: list[tuple[object, ...]], computed: list[None]
 ) -> None:
@@ -169,6 +171,7 @@ def test_kill_9_between_blocks_computes_one_block_again_at_most(
     assert _values(boards) == uninterrupted
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_kill_9_while_the_board_is_written_loses_no_row(
     suffix: str, quick: Args, vaebench: Invoke, boards: Path, tmp_path: Path
@@ -193,6 +196,7 @@ def test_kill_9_while_the_board_is_written_loses_no_row(
     assert len((boards / "digits.csv").read_text().splitlines()) == 2  # a line for the one model
 
 
+@pytest.mark.processes
 def test_two_runs_at_once_keep_the_rows_of_both(quick: Args, boards: Path) -> None:
     processes = [_start((*quick, "--seed", seed)) for seed in (1, 2)]
     for process in processes:
@@ -201,6 +205,7 @@ def test_two_runs_at_once_keep_the_rows_of_both(quick: Args, boards: Path) -> No
     assert {row.seed for row in board.read(boards, "digits")} == {1, 2}
 
 
+@pytest.mark.processes
 def test_killed_training_gives_the_weights_of_one_that_was_not(
     write_card: Callable[..., Path], vaebench: Invoke, tmp_path: Path
 ) -> None:

@@ -168,6 +168,7 @@ def test_factors_of_few_values_only_have_no_neighbourhoods(measure: Measure) -> 
     assert {column.name for column in Disentanglement.columns} - set(found) == {"local_mig", "local_modularity"}
 
 
+@pytest.mark.slow
 def test_the_zoos_models_are_scored_on_three_dots(measure: Measure) -> None:
     """Global scores near 0, because the discs are alike; see the metric's docstring."""
     source = plugins.load("datasets", "three-dots")

@@ -42,6 +42,7 @@ t.run(t.digits_card(t.RECIPES[sys.argv[2]]), t.digits(), Path(sys.argv[3]), repo
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("name", [n if n == "rich" else pytest.param(n, marks=pytest.mark.slow) for n in RECIPES])
 def test_kill_9_and_resume_gives_the_same_bits(name: str, tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
