@@ -192,8 +192,14 @@ def test_the_objective_example_trains(tmp_path: Path, monkeypatch: pytest.Monkey
     assert trained.objective == objective
 
 
-def test_readmes_lines_of_python_do_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    block = re.search(r"```python\n(import vaebench\n.*?)```", README, re.S)
+def test_the_readme_is_two_screens() -> None:
+    assert len(README.splitlines()) <= 80
+    assert len(re.findall(r"^- \[", README, re.M)) == 5
+
+
+def test_the_quick_starts_lines_of_python_do_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(import vaebench\n.*?)```", page, re.S)
     assert block is not None
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VAEBENCH_RESULTS")
@@ -203,3 +209,23 @@ def test_readmes_lines_of_python_do_as_they_say(tmp_path: Path, monkeypatch: pyt
     assert told is not None
     assert repr(results["nll"]) == told[1]
     assert (tmp_path / "results" / "digits" / "dpvae.parquet").is_file()
+
+
+def test_the_readmes_wiring_is_a_model() -> None:
+    import vaebench
+
+    (line,) = re.findall(r"^model = (vaebench\.from_module\(network, .*\))$", README, re.M)
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = torch.nn.Linear(784, 4), torch.nn.Linear(2, 784)
+
+        def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return self.encoder(x.flatten(1)).chunk(2, 1)
+
+        def decode(self, z: torch.Tensor) -> torch.Tensor:
+            return self.decoder(z).view(-1, 1, 28, 28)
+
+    model = eval(line, {"vaebench": vaebench, "network": Network()}).bind(Space((1, 28, 28), 2, "pmf"))
+    assert [check for check in checks.check_model(model) if not check.passed] == []

@@ -195,6 +195,11 @@ def test_the_page_of_commands_has_every_option() -> None:
                 assert max(param.opts, key=len) in section, f"{path}: {param.opts}"
 
 
+def test_ones_own_model_takes_twenty_lines() -> None:
+    (example,) = [block.text for block in blocks(ROOT / "docs" / "your-model.md") if block.title == "measure.py"]
+    assert len(example.splitlines()) <= 20
+
+
 def test_check_s_promises_are_all_explained() -> None:
     from vaebench.core import checks
     from vaebench.models.oracles import oracles

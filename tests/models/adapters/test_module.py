@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import re
-import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -439,24 +438,3 @@ def test_weights_of_another_model_are_one_line(card: Path, refused: Callable[...
 def test_a_file_elsewhere_is_refused(card: Path, refused: Callable[..., str]) -> None:
     card.write_text(card.read_text().replace('"vae.py"', '"../vae.py"'))
     refused(2, ("check", "--card", card, "--allow-code"), "should be the name of a .py file beside the card")
-
-
-def test_the_readme_goes_from_a_file_to_a_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(import torch, vaebench\n.*?)```", readme, re.DOTALL)
-    assert len(example.splitlines()) <= 20
-    (tmp_path / "vae.py").write_text(FILE, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    scope: dict[str, Any] = {}
-    exec(FILE, scope)
-    torch.save(scope["VAE"](latent=8).state_dict(), tmp_path / "vae.pt")
-    monkeypatch.delitem(sys.modules, "vae", raising=False)
-    exec(example, {})
-    monkeypatch.delitem(sys.modules, "vae", raising=False)
-    shown = capsys.readouterr().out
-    assert "own-vae on digits" in shown
-    assert "nll" in shown
-    assert "passed=False" not in shown
