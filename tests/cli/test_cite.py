@@ -43,6 +43,19 @@ def test_the_verb_prints_bibtex_of_models_and_metrics(vaebench: Invoke) -> None:
     assert vaebench("cite", "likelihood").stdout.startswith("@inproceedings{burda2016,")
 
 
+def test_every_model_and_metric_but_size_has_a_paper(vaebench: Invoke) -> None:
+    names = {name for _, name in cards.ids()} | set(plugins.shipped("metrics")) - {"size"}
+    assert {name for name in names if vaebench("cite", name).exit_code} == set()
+    for name, papers in (
+        ("reconstruction", ("wang2004", "zhang2018")),
+        ("fd-imagenet", ("heusel2017", "tan2019")),
+        ("disentanglement", ("eastwood2018", "kumar2018", "ridgeway2018", "chen2018")),
+        ("nvae-official-tail", ("vahdat2020",)),
+    ):
+        for paper in papers:
+            assert f"{{{paper}," in vaebench("cite", name).stdout
+
+
 @pytest.mark.parametrize(("name", "says"), [("dpave", "did you mean 'dpvae'"), ("gallary", "did you mean 'gallery'")])
 def test_an_unknown_name_is_one_line(name: str, says: str, refused: Callable[..., str]) -> None:
     refused(2, ("cite", name), "unknown model or metric", says)

@@ -44,10 +44,12 @@ class _Command(click.Command):
 
         assert self.name is not None
         importer, given = formats.load(self.name), dict(ctx.params)
-        name, dataset, out, as_json = (given.pop(key) for key in ("name", "dataset", "out", "as_json"))
+        name, dataset, data, out, as_json = (given.pop(key) for key in ("name", "dataset", "data", "out", "as_json"))
         paths = [given.pop(f"file{i}") for i in range(len(importer.files))]
         options = importer.options and importer.options(**given)
-        card = formats.convert(importer, paths, options, name=name, dataset=dataset, out=out, otherwise=self.name)
+        card = formats.convert(
+            importer, paths, options, name=name, dataset=dataset, out=out, otherwise=self.name, data=data
+        )
         assert card.weights is not None
         result = {"card": str(card.path), "weights": str(out / card.weights.file), "sha256": card.weights.sha256}
         result |= {key: str(value) for key, value in card.model.items()}
@@ -90,6 +92,7 @@ def _common(importer: str) -> list[click.Parameter]:
         click.Option(["--name"], help=f"The model's name: that of the card.  [default: --card's, else {importer}]"),
         click.Option(["--dataset"], shell_complete=complete(lambda: plugins.names("datasets")),
                      help="The dataset of the card.  [default: the one that the files name]"),
+        click.Option(["--data"], type=_FILE, help="Of images of your own: their folder, zip or file."),
         click.Option(["--out"], type=_FILE, required=True, help="Folder for card and weights."),
         click.Option(["--json", "as_json"], is_flag=True, help="JSON on stdout instead of a table."),
     ]  # fmt: skip

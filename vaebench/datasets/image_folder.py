@@ -109,7 +109,7 @@ def _store(root: Path) -> Iterator[Store]:
                 yield _zipped(path, archive)
             return
     below = sorted({path.parent.name for path in root.glob("*/*") if _shown(path.relative_to(root).parts, KINDS)})
-    told = ""
+    told = f"; {root} has no images in it" if root.is_dir() else ""
     if below:
         told = f"; {root} has images in {', '.join(below[:3])}: if these are its classes, put a file {TABLE} in {root}"
     raise FileNotFoundError(

@@ -82,7 +82,9 @@ class Disentanglement(Metric):
 
     `jacobian.png` shows what each latent coordinate changes, where latents are one vector: columns of the decoder's
     Jacobian beside a few images.
-    Source: constants of disentanglement_lib (Locatello et al. 2019); Rhodes & Lee 2021.
+    Source: constants of disentanglement_lib (Locatello et al. 2019); Rhodes & Lee 2021 (local scores); Chen et al. 2018
+    (MIG); Eastwood & Williams 2018 (DCI); Kumar et al. 2018 (SAP); Ridgeway & Mozer 2018 (modularity); Kim & Mnih 2018
+    and Higgins et al. 2017 (the scores of FactorVAE and beta-VAE).
     """
 
     points: int = 10_000

@@ -16,6 +16,7 @@ class FdImagenet(SampleQuality):
 
     Its weights come with a package, so that colour images have a number where Inception's cannot be had. Values are
     comparable among themselves, and never with FID, whose features are Inception's.
+    Source: Heusel et al. 2017; Tan & Le 2019 for the network.
     """
 
     side: int = 128

@@ -74,6 +74,7 @@ class Reconstruction(Metric):
     draw for each of at most 1,000 images, evenly spaced. The facet says by which backbone, on which range, and at which
     size: images with a side below 64 are enlarged. It is left out where the weights are not at hand
     (`metrics.shared.perception.load`), and said.
+    Source: Wang et al. 2004 (SSIM); Zhang et al. 2018 (LPIPS).
     """
 
     draws: int = 3

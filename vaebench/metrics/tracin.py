@@ -122,7 +122,7 @@ class Tracin(Metric):
 
     Of images, `influence.png` shows a few of the queried, each with its strongest proponents and opponents.
 
-    Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4.
+    Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4; Pruthi et al. 2020 for the influence.
     """
 
     split: str = "train"

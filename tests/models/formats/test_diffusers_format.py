@@ -151,12 +151,17 @@ def test_folders_that_are_none(saved: Path, refused: Callable[..., str], monkeyp
     command = ("--dataset", "digits", "--out", saved / "o")
     refused(3, ("import", "diffusers", saved, *command), f"has no {WEIGHTS}; write one: model.save_pretrained(DIR)")
     refused(
-        3, ("import", "diffusers", saved / "config.json", *command), "is no folder; name that of a model of diffusers"
+        3,
+        ("import", "diffusers", saved / "config.json", *command),
+        "is not a folder; name that of a model of diffusers",
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(saved)
-    says = ("stabilityai/sd-vae is no folder here, and the hub does not give it (", "fetch it where there is a network")
+    says = (
+        "stabilityai/sd-vae is not a folder here, and the hub does not give it (",
+        "fetch it where there is a network",
+    )
     refused(3, ("import", "diffusers", "stabilityai/sd-vae", *command), *says)
     refused(2, ("import", "diffusers", saved, "--out", saved / "o"), "do not say what data the model is of")
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vaebench.core import registry as plugins
 from vaebench.models import card as cards
 from vaebench.models import loading, prefixes
 from vaebench.models.card import Card
@@ -160,3 +162,19 @@ def test_one_cause_is_found_only_where_it_is_one() -> None:
     assert prefixes.renaming([], wanted) is None
     assert prefixes.wrapper(["module.model.a", "module.model.b"]) == "module.model."
     assert prefixes.wrapper(["main.a", "main.b"]) == ""
+
+
+def test_the_dataset_may_be_files_of_ones_own(tmp_path: Path, vaebench: Invoke, refused: Callable[..., str]) -> None:
+    photographs, card = tmp_path / "photographs", tmp_path / "mine.toml"
+    photographs.mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(photographs / f"{i}.png")
+    card.write_text(CARD.replace("digits", "image-folder").replace("categorical", "discretised-logistic"))
+    model = loading.build_model(cards.read(card), plugins.space_of("image-folder", photographs))
+    torch.save(model.state_dict(), tmp_path / "vae.pt")
+    command = ("import", "torch", tmp_path / "vae.pt", "--card", card, "--out", tmp_path / "out")
+    refused(3, command, "image-folder is not under", "by --data")
+    result = vaebench(*command, "--data", photographs)
+    assert (result.exit_code, (tmp_path / "out" / "mine.toml").exists()) == (0, True), result.stderr
+    (tmp_path / "empty").mkdir()
+    refused(3, (*command, "--data", tmp_path / "empty"), "empty has no images in it")

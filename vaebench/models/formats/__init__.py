@@ -52,13 +52,15 @@ class Importer:
     `read(*paths)`, or `read(*paths, options)` where there is a frozen dataclass `options`, gives what they hold:
     DataError where that is not all of a model, checked without running anything. A field of `options` is an option of
     `vaebench import`, whose help is the field's `metadata["help"]`. Where `of_dataset`, the files do not say what data
-    they are of: `read` is then given `space=`, that of the dataset which the user names.
+    they are of: `read` is then given `space=`, that of the dataset which the user names. Where `of_card`, a field of
+    `options` is a card, whose dataset may be in files of the user's: `read` is then given `data=`, their root or None.
     """
 
     files: tuple[str, ...]
     read: Callable[..., Imported]
     options: type | None = None
     of_dataset: bool = False
+    of_card: bool = False
 
 
 def load(name: str) -> Importer:
@@ -71,27 +73,29 @@ def load(name: str) -> Importer:
 
 def convert(
     importer: Importer, paths: Sequence[Path], options: Any = None, *, name: str | None = None, out: Path,
-    dataset: str | None = None, otherwise: str = "model",
+    dataset: str | None = None, otherwise: str = "model", data: Path | None = None,
 ) -> Card:  # fmt: skip
     """The card of model `name`, or of the name of a card that was given, or `otherwise`; with its weights in `out`.
 
-    `dataset` is that of the files where None. UserError where they name none, where the model is for other examples
-    than the dataset's, and as `write`; DataError as the importer's `read`, and where what it gives does not fit the
-    family.
+    `dataset` is that of the files where None; what files it has are below `data`. UserError where they name none, where
+    the model is for other examples than the dataset's, and as `write`; DataError as the importer's `read`, and where
+    what it gives does not fit the family.
     """
     here = " and ".join(map(str, paths))
     given: dict[str, Any] = {}
     if importer.of_dataset:
         if dataset is None:
             raise UserError(f"{here}: the files do not say what data the model is of; name them with --dataset")
-        given["space"] = plugins.space_of(dataset)
+        given["space"] = plugins.space_of(dataset, data)
+    if importer.of_card:
+        given["data"] = data
     chosen = () if importer.options is None else (importer.options() if options is None else options,)
     with foreign(lambda reason: DataError(f"{here} cannot be imported: {reason}")):
         found = importer.read(*paths, *chosen, **given)
     wanted = _described(found.space)
     if (dataset := dataset or found.dataset) is None:
         raise UserError(f"{here}: no dataset here is the model's own; name one of {wanted} with --dataset")
-    if (space := plugins.space_of(dataset)) != found.space:
+    if (space := plugins.space_of(dataset, data)) != found.space:
         raise UserError(
             f"{here}: the model is for {wanted}, but {dataset!r} has {_described(space)}; name another with --dataset"
         )

@@ -56,7 +56,8 @@ def read(folder: Path, *, space: Space) -> Imported:
     state = {NETWORK + name: tensor for name, tensor in found.items()}
     check(StateDict(path, "", state), shapes)
     state = {name: state[name].to(like.dtype) for name, like in shapes.items()}
-    notes = f"Imported by vaebench {__version__} from {path.name} (sha256 {files.sha256(path)}), a {kind} of diffusers."
+    source = f"{path.name} (sha256 {files.sha256(path)})"
+    notes = f"Imported by vaebench {__version__} from {source}, the weights of an {kind} of diffusers."
     return Imported("diffusers", {"kind": kind, "config": arguments}, state, space, f"{kind} of diffusers.", notes)
 
 
@@ -64,7 +65,7 @@ def _found(folder: Path) -> Path:
     """Where the autoencoder is: in the folder, in a pipeline's, or fetched from the hub. DataError where in none."""
     if not folder.is_dir():
         if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name := folder.as_posix(), re.ASCII):
-            raise DataError(f"{folder} is no folder; name that of a model of diffusers, or OWNER/NAME of the hub")
+            raise DataError(f"{folder} is not a folder; name that of a model of diffusers, or OWNER/NAME of the hub")
         folder = _fetched(name)
     inner = folder / INNER
     return inner if not (folder / CONFIG).is_file() and (inner / CONFIG).is_file() else folder
@@ -73,7 +74,7 @@ def _found(folder: Path) -> Path:
 def _fetched(name: str) -> Path:
     remedy = "fetch it where there is a network, and name its folder"
     with foreign(
-        lambda reason: DataError(f"{name} is no folder here, and the hub does not give it ({reason}); {remedy}")
+        lambda reason: DataError(f"{name} is not a folder here, and the hub does not give it ({reason}); {remedy}")
     ):
         from huggingface_hub import snapshot_download
 

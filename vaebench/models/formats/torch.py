@@ -67,13 +67,13 @@ def _fits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
     return wanted.keys() <= (found if change is None else change(found)).keys()
 
 
-def read(path: Path, options: Options) -> Imported:
+def read(path: Path, options: Options, *, data: Path | None = None) -> Imported:
     """The weights of `options.card` in a file, by the card's names: another prefix is mended, and said.
 
     A card's own code does not run: its weights are held against it when they are loaded.
     """
     card = cards.read(options.card)
-    space = plugins.space_of(card.dataset)
+    space = plugins.space_of(card.dataset, data)
     wanted = None
     if card.family != code.FAMILY:
         with torch.device("meta"):
@@ -93,4 +93,4 @@ def read(path: Path, options: Options) -> Imported:
     return Imported(card.family, dict(card.model), state, space, card.summary, notes, card.dataset, card)
 
 
-plugin = Importer(("FILE",), read, Options)
+plugin = Importer(("FILE",), read, Options, of_card=True)
