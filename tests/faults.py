@@ -124,6 +124,12 @@ FAULTS = (
     Fault("frechet", "functional.frechet", "(a.size * b.size / size)", "(b.size / size)"),
     Fault("frechet", "functional.frechet", "total - 2 * cross", "total - cross"),
     Fault("image quality", "functional.complexity", "nll / math.log(2) - bits", "nll / math.log(2) + bits"),
+    Fault("perception", "functional.perceptual", "apart, head).mean((1, 2))", "apart, head).sum((1, 2))"),
+    Fault("perception", "functional.perceptual", "(_unit(one) - _unit(other))", "(one - other)"),
+    Fault("perception", "functional.perceptual", "x.double().mean((2, 3)) -", "x.double().mean((2, 3)) +"),
+    Fault("perception", "metrics.shared.perception", "if low >= 0:", "if low >= 2:"),
+    Fault("perception", "metrics.shared.perception", "if not -1 <= low <= high <= 1:", "if low != low:"),
+    Fault("perception", "metrics.shared.perception", "/ 127.5 - 1 for image", "/ 255 for image"),
     # clouds
     Fault("clouds", "functional.clouds", "cost[linear_sum_assignment(cost)].mean()", "cost.diagonal().mean()"),
     Fault("clouds", "functional.clouds", "cross.argmin(0)", "cross.argmin(1)"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from vaebench.evaluation.selftest import annealing, bounds, codes, latents, masses, samples, scores
+from vaebench.evaluation.selftest import annealing, bounds, codes, latents, masses, perception, samples, scores
 from vaebench.evaluation.selftest.answer import LIMIT, Answer
 
 ANSWERS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Answer]]] = {
@@ -28,6 +28,7 @@ ANSWERS: dict[str, Callable[[torch.device, torch.dtype], Iterator[Answer]]] = {
     "neighbours": latents.neighbours,
     "frechet": samples.frechet,
     "image quality": samples.image_quality,
+    "perception": perception.perception,
     "clouds": samples.clouds,
     "detection": scores.detection,
     "proportions": scores.proportions,
