@@ -129,7 +129,7 @@ def draw_mixture(mean: Tensor, log_variance: Tensor, count: int, seed: int) -> M
 
 
 def lowest(density: Tensor, count: int) -> Tensor:
-    """The indices (count,) int64 of the `count` lowest of `density` (M,), lowest first. ValueError where M < count.
+    """The indices (count,) int64 of the `count` lowest of `density` (M,), lowest first. Raises ValueError if M < count.
 
     What FID(LP) decodes. Source: Bhalodia et al. 2020 (dpVAE), section 4.2.
     """

@@ -1,4 +1,4 @@
-"""Standard errors of statistics that are no means, by resampling."""
+"""Standard errors of statistics that are not means, by resampling."""
 
 from collections.abc import Callable
 

@@ -18,7 +18,7 @@ _SPARE = 4  # words that the coder's own state can reach below what it has taken
 
 
 def library() -> Any:
-    """The module `constriction.stream`. ImportError where it is not installed."""
+    """The module `constriction.stream`. Raises ImportError if it is not installed."""
     return importlib.import_module("constriction").stream
 
 
@@ -53,7 +53,7 @@ class Stack:
         self._coder.encode_reverse(_whole(symbols), self._masses, _real(masses))
 
     def pop(self, masses: Tensor) -> Tensor:
-        """The symbols (N,) int64 that were pushed by `masses` (N, n). EOFError where the stack is empty."""
+        """The symbols (N,) int64 that were pushed by `masses` (N, n). Raises EOFError if the stack is empty."""
         return self._taken(self._coder.decode(self._masses, _real(masses)))
 
     def push_uniform(self, symbols: Tensor, size: int) -> None:
@@ -61,7 +61,7 @@ class Stack:
         self._coder.encode_reverse(_whole(symbols), self._uniform(size))
 
     def pop_uniform(self, count: int, size: int) -> Tensor:
-        """`count` symbols that `push_uniform` has pushed. EOFError where the stack is empty."""
+        """`count` symbols that `push_uniform` has pushed. Raises EOFError if the stack is empty."""
         return self._taken(self._coder.decode(self._uniform(size), count))
 
     def _taken(self, symbols: "np.ndarray[Any, np.dtype[np.int32]]") -> Tensor:

@@ -47,7 +47,7 @@ def information_gap(information: Tensor, scale: Tensor) -> float:
     """The mean over factors of (highest - second highest of `information` (L, F) over codes) / `scale` (F,).
 
     The mutual information gap, where `scale` is each factor's entropy; factors whose scale is 0 are left out. With one
-    code the second is 0. ValueError where no factor varies.
+    code the second is 0. Raises ValueError if no factor varies.
     Source: Chen et al. 2018, equation 6.
     """
     varies = scale > 0

@@ -96,7 +96,7 @@ def explicitness(train: Sample, test: Sample) -> tuple[float, float]:
 
     By multinomial logistic regression on the codes; 0.5 is chance. The error is over test examples, by the area's
     influence function. Values that no test example has, or all have, are left out; so are factors that do not vary.
-    ValueError where nothing is left. Source: Ridgeway & Mozer 2018, section 3.3, as disentanglement_lib has it.
+    Raises ValueError if nothing is left. Source: Ridgeway & Mozer 2018, section 3.3, as disentanglement_lib has it.
     """
     areas, influence = [], torch.zeros(len(test.codes), dtype=torch.float64)
     for f in range(train.factors.shape[1]):

@@ -11,7 +11,7 @@ from torch import Tensor
 from vaebench.functional import random
 
 FEW = 10
-"""A factor with fewer values is no continuum: it is held fixed about a centre (JL1-VAE's continuity cutoff)."""
+"""A factor with fewer values is not a continuum: it is held fixed about a centre (JL1-VAE's continuity cutoff)."""
 
 
 def between(seed: int, low: Tensor, high: Tensor, *coordinates: Tensor) -> Tensor:

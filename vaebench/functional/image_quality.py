@@ -22,7 +22,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """The structural similarity of 8-bit images x and y (B, C, H, W), (B,) float64, at most 1: the mean over channels.
 
     Windows are Gaussian of sigma 1.5, 11 x 11; of images with a shorter side, uniform and 7 x 7. K1 = 0.01, K2 = 0.03,
-    population covariances; the mean over windows that lie inside the image. ValueError where a side is below 7.
+    population covariances; the mean over windows that lie inside the image. Raises ValueError if a side is below 7.
     Source: Wang, Bovik, Sheikh & Simoncelli 2004, equations 13 and 17, as scikit-image computes it.
     """
     side = min(x.shape[-2:])

@@ -39,7 +39,7 @@ class ImportanceWeights:
         self._sum: Tensor | None = None  # sum_k log w_k
 
     def add(self, log_weight: Tensor) -> None:
-        """The next draws' log weights (S, B). ValueError where more than `samples` come."""
+        """The next draws' log weights (S, B). Raises ValueError if more than `samples` come."""
         if self._seen + len(log_weight) > self.samples:
             raise ValueError(f"{self._seen + len(log_weight)} draws were added, {self.samples} were asked for")
         log_weight = log_weight.double()

@@ -54,7 +54,7 @@ def detection_area(score: Tensor, ood: Tensor) -> tuple[float, float | None]:
     the first i; the area is its mean over i = 1..N, ties at their expectation. With F of them at mean rank R it
     is 1 - (R - 1) / N: 1 - (F - 1) / (2 N) at best, 1/2 + 1 / (2 N) on average for a random order.
     As R - 1 = (1 - A) (N - F) + (F - 1) / 2 with A the area under the ROC curve, its error is (N - F) / N times A's.
-    ValueError where none or all of the examples are out-of-distribution (OOD).
+    Raises ValueError if none or all of the examples are out-of-distribution (OOD).
     Source: Kong & Chaudhuri 2021, section 4.4; DeLong, DeLong & Clarke-Pearson 1988 for the error of A.
     """
     bad, good = score[ood].double(), score[~ood].double()
@@ -92,7 +92,7 @@ def top_agreement(influence: Tensor, labels: Tensor, wanted: Tensor, top: int) -
 def squared_correlation(x: Tensor, y: Tensor) -> tuple[float, float]:
     """R^2 of the least-squares line between `x` and `y` (N,), N >= 4, and its jackknife standard error.
 
-    ValueError where either is constant. Source: Efron & Stein 1981 for the jackknife.
+    Raises ValueError if either is constant. Source: Efron & Stein 1981 for the jackknife.
     """
     x, y = x.double() - x.double().mean(), y.double() - y.double().mean()
     size = len(x)

@@ -42,7 +42,7 @@ def below_tail(log_density: Tensor, own: Tensor, tail: float) -> Tensor:
     """Which of the points with `log_density` (M,) lie where the density's `own` draws (S,) hardly ever come: (M,) bool.
 
     Below the k-th lowest of `own`, k = tail (S + 1) rounded: of draws of that density itself, a share k / (S + 1) is.
-    ValueError where S is too small for the tail.
+    Raises ValueError if S is too small for the tail.
     """
     rank = round(tail * (len(own) + 1))
     if not 1 <= rank <= len(own):

@@ -20,7 +20,7 @@ def stratified(label: Tensor, count: int, seed: int) -> Tensor:
     """`count` examples chosen at random by `seed`, rising: (count,) int64 indices of `label` (N,).
 
     Each class gives count N_class / N, rounded down or up by systematic sampling, so that every example is as likely
-    as another. ValueError where count > N.
+    as another. Raises ValueError if count > N.
     """
     if count > len(label):
         raise ValueError(f"{count} of {len(label)} examples were asked for")
@@ -55,8 +55,8 @@ class LinearProbe:
 def logistic_probe(embedding: Tensor, label: Tensor, inverse_penalty: float) -> LinearProbe:
     """Multinomial logistic regression of `label` (N,) on `embedding` (N, F), each dimension first standardised.
 
-    Minimises inverse_penalty sum_n -log p(label_n) + |weight|^2 / 2, biases free. ValueError where there is one class
-    only, where an embedding is not finite, or where it does not converge in `STEPS` steps.
+    Minimises inverse_penalty sum_n -log p(label_n) + |weight|^2 / 2, biases free. Raises ValueError if there is one
+    class only, if an embedding is not finite, or if it does not converge in `STEPS` steps.
     """
     if sick := int((~torch.isfinite(embedding)).any(1).sum()):
         raise ValueError(f"{sick} of {len(embedding)} embeddings are NaN or infinite")

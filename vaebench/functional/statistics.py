@@ -9,7 +9,7 @@ from vaebench.functional.intervals import wilson
 def mean_stderr(values: Tensor) -> tuple[float, float | None]:
     """The mean of `values` (N,) and its standard error s / sqrt(N), s^2 unbiased; None for a single value.
 
-    ValueError where a value is NaN or infinite: an example is never left out of a mean.
+    Raises ValueError if a value is NaN or infinite: an example is never left out of a mean.
     """
     values = values.double()
     if sick := int((~torch.isfinite(values)).sum()):

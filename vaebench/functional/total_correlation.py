@@ -33,8 +33,8 @@ def minibatch_stratified(z: Tensor, mean: Tensor, log_variance: Tensor, dataset_
     """log q(z) and log prod_l q(z_l) by minibatch stratified sampling, each (B,) nats: exp(log q) is unbiased.
 
     With M = B - 1, z_i's own x_i weighs 1/N, the next one (cyclically) (N - M) / (N M), every other 1 / M. The
-    published code puts 1/N into the first column, off the diagonal. Shapes as in `aggregate`. ValueError where N < B.
-    Source: Chen et al. 2018 (beta-TCVAE), appendix C.2.
+    published code puts 1/N into the first column, off the diagonal. Shapes as in `aggregate`. Raises ValueError if N <
+    B. Source: Chen et al. 2018 (beta-TCVAE), appendix C.2.
     """
     batch = len(mean)
     if dataset_size < batch:
