@@ -23,7 +23,7 @@ def reduced_to(x: Tensor, bits: int) -> Tensor:
 
 @final
 class CoarseGaussian(Likelihood):
-    """A `Gaussian` density at x in [-1, 1] after `bits` of its 8 bits are kept: of x itself it is no density."""
+    """A `Gaussian` density at x in [-1, 1] after `bits` of its 8 bits are kept: of x itself it is not a density."""
 
     proper = False
 
