@@ -148,7 +148,7 @@ def _gradients(model: LatentVariableModel) -> str:
     x = _examples(model.space, 2)
     inference = dict(model.inference_parameters())
     if unknown := inference.keys() - dict(model.named_parameters()).keys():
-        return f"inference_parameters names {sorted(unknown)[0]}, which is no parameter of the model"
+        return f"inference_parameters names {sorted(unknown)[0]}, which is not a parameter of the model"
     with torch.enable_grad():
         latents = tuple(group.detach() for group in _drawn(model, x, 1)[0])
         likelihood = model.likelihood(latents)

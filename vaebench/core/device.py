@@ -86,7 +86,7 @@ def rows(model: LatentVariableModel, device: torch.device, most: int) -> int:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device `name`. UserError where it cannot be used, or lacks double precision."""
+    """The device `name`. Raises UserError if it cannot be used, or lacks double precision."""
     try:
         device = torch.device(name)
         torch.zeros(1, dtype=torch.float64, device=device).cpu()  # statistics are in double precision

@@ -35,7 +35,7 @@ def zoo() -> Path:
 def zoos() -> list[Path]:
     """The folders that hold weights of the zoo, first to last: the shipped one, $VAEBENCH_ZOO, `model_zoo` here.
 
-    UserError where $VAEBENCH_ZOO is not a folder.
+    Raises UserError if $VAEBENCH_ZOO is not a folder.
     """
     named = [Path(folder)] if (folder := os.environ.get(_ZOO)) else []
     for each in named:
@@ -77,7 +77,10 @@ def default_data() -> Path:
 
 
 def check_plain(path: Path) -> int:
-    """The bytes of a file, which is not opened for it. DataError where it is a pipe or a device; OSError if absent."""
+    """The bytes of a file, which is not opened for it.
+
+    Raises DataError if it is a pipe or a device; OSError if absent.
+    """
     about = path.stat()
     if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
         raise DataError(f"cannot read {path}: it is not a regular file")
@@ -85,7 +88,7 @@ def check_plain(path: Path) -> int:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex. DataError where it cannot be read."""
+    """The SHA-256 of a file, in hex. Raises DataError if it cannot be read."""
     try:
         check_plain(path)
         with path.open("rb") as file:
@@ -106,7 +109,7 @@ def unplaced(text: str) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """UserError where `folder` could not be made or written to; changes nothing. Said before hours of work."""
+    """Raises UserError if `folder` could not be made or written to; changes nothing. Said before hours of work."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not there.is_dir():
         raise UserError(f"cannot write in {folder}: {there} is not a folder; choose another folder")
@@ -128,8 +131,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a machine that dies, sees the old file or the new, whole.
 
     Temporary file in the same folder, fsync, rename, fsync of the folder; the temporary files that writers of `path`
-    left more than an hour ago, when they were killed, go. UserError where it cannot be written; the old file is then
-    untouched.
+    left more than an hour ago, when they were killed, go. Raises UserError if it cannot be written; the old file is
+    then untouched.
     """
     temporary = None
     try:

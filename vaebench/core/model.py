@@ -19,7 +19,7 @@ from vaebench.functional.divergence import kl_gaussian
 def channels(kind: type[Likelihood], space: Space) -> int:
     """How many numbers a decoder of examples of `space` gives in place of `space.shape[0]`, for a likelihood `kind`.
 
-    Raises ValueError, with the remedy, if that is no likelihood of such examples.
+    Raises ValueError, with the remedy, if that is not a likelihood of such examples.
     """
     found = kind.channels(space.shape, space.levels)
     if kind.interval is not None and kind.interval != space.interval:

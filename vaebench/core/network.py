@@ -29,7 +29,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def lookup(host: str, port: int) -> list[str]:
-    """The IP addresses of `host`, as the system knows them. OSError where there are none."""
+    """The IP addresses of `host`, as the system knows them. Raises OSError if there are none."""
     return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 

@@ -16,8 +16,8 @@ _HEADERS = {(1, 0): layout.read_array_header_1_0, (2, 0): layout.read_array_head
 def read(path: Path, *, mapped: bool = False) -> NDArray[Any]:
     """The array of an .npy file, in memory, or with `mapped` read as it is used, a change staying in memory.
 
-    ValueError where it is not such, holds something else than numbers, or is not as long as its header says; OSError
-    where it cannot be opened; DataError where it is a pipe or a device. Nothing in it is unpickled.
+    Raises ValueError if it is not such, holds something else than numbers, or is not as long as its header says;
+    OSError if it cannot be opened; DataError if it is a pipe or a device. Nothing in it is unpickled.
     """
     size = files.check_plain(path)
     with path.open("rb") as file:

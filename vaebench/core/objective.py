@@ -37,7 +37,7 @@ class Objective(nn.Module, ABC):
     def prepare(self, model: LatentVariableModel, examples: int) -> None:
         """Called once, before the first step or a resumed one: `model` is to be trained on `examples` examples.
 
-        An objective whose parameters depend on the model makes them here. UserError where it cannot train `model`.
+        An objective whose parameters depend on the model makes them here. Raises UserError if it cannot train `model`.
         """
         self.examples = examples
 
@@ -65,7 +65,7 @@ class Wrapper(Objective, ABC):
 
 
 def vector(latents: Latents, objective: str) -> Tensor:
-    """The only group of `latents`, (S, B, L). UserError where there are more, or where it is no vector."""
+    """The only group of `latents`, (S, B, L). Raises UserError if there are more, or if it is not a vector."""
     if len(latents) != 1 or latents[0].ndim != 3:
         groups = ", ".join(str(list(group.shape[2:])) for group in latents)
         raise UserError(

@@ -57,7 +57,7 @@ class _Array:
 def read(content: bytes) -> Any:
     """The dictionaries of arrays, texts and numbers that `content` pickles.
 
-    RefusedError for anything else, which is not run; other ValueErrors where it is no pickle.
+    RefusedError for anything else, which is not run; other ValueErrors where it is not a pickle.
     """
     machine = _Machine()
     for word, argument in words(io.BytesIO(content)):
@@ -70,7 +70,7 @@ def read(content: bytes) -> Any:
 def words(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     """The words of the pickle at the place of `file`, each with its argument, to its end. Nothing is done.
 
-    RefusedError where there are more than `WORDS`, or more than `DEPTH` marks wait; other ValueErrors at what is no
+    Raises RefusedError if there are more than `WORDS`, or more than `DEPTH` marks wait; other ValueErrors at what is no
     pickle.
     """
     marks = 0

@@ -108,12 +108,12 @@ def _file(kind: Kind, name: str) -> Path | str:
 
 
 def load_dataset(name: str, root: Path | None, download: bool = True) -> "Dataset":
-    """The dataset `name` below `root`. DataError where its files cannot be had or read."""
+    """The dataset `name` below `root`. Raises DataError if its files cannot be had or read."""
     return _readable(name, lambda source: source.load(root or files.default_data(), download))
 
 
 def space_of(name: str, root: Path | None = None) -> "Space":
-    """The space of the dataset `name`. DataError where only its files can say, and they are not below `root`."""
+    """The space of the dataset `name`. Raises DataError if only its files can say, and they are not below `root`."""
     return _readable(name, lambda source: source.space_of(root or files.default_data()))
 
 

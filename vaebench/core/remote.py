@@ -49,7 +49,7 @@ def kept(sha256: str) -> Path:
 def obtain(url: str, sha256: str, *, progress: Fetching | None = None) -> Path:
     """The file at `url` that has this SHA-256: the one in the cache, else fetched into it.
 
-    What came before a transfer broke off is kept, and the next call fetches the rest. DataError where there is no
+    What came before a transfer broke off is kept, and the next call fetches the rest. Raises DataError if there is no
     network, or the server refuses, stalls, breaks off, or gives another file; UserError for a `url` that `check_url`
     refuses, or a cache that cannot be written to.
     """

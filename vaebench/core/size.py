@@ -17,7 +17,7 @@ class TooLargeError(ValueError):
 
 
 def check(parameters: int, parts: int = 0, exact: bool = True) -> None:
-    """TooLargeError where so many are too many; they are said to be the least where they are not `exact`."""
+    """Raises TooLargeError if so many are too many; they are said to be the least where they are not `exact`."""
     for found, most, what in ((parts, PARTS, "modules"), (parameters, PARAMETERS, "parameters")):
         if found > most:
             raise TooLargeError(f"{found:,} {what}{'' if exact else ' or more'}, which should be at most {most:,}")
@@ -55,7 +55,7 @@ def bounded(parameters: bool = True) -> Iterator[list[int]]:
 
 
 def foresee(build: Callable[[], object]) -> None:
-    """TooLargeError where `build` would make too large a network, by building it on the device "meta".
+    """Raises TooLargeError if `build` would make too large a network, by building it on the device "meta".
 
     Nothing is said of one that cannot be built there: `bounded` then holds it as it is built.
     """

@@ -42,7 +42,7 @@ def within(options: object, **bounds: tuple[int, int]) -> None:
 
 
 def check_size(value: Any) -> None:
-    """ValueError where nested tables and lists go beyond `DEPTH`, `ITEMS` or `TEXT`, or a number beyond 64 bits.
+    """Raises ValueError if nested tables and lists go beyond `DEPTH`, `ITEMS` or `TEXT`, or a number beyond 64 bits.
 
     Said before anything walks through them by recursion.
     """
@@ -66,7 +66,7 @@ def check_size(value: Any) -> None:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The tables of a TOML text, within `check_size`. ValueError or RecursionError where it is not such.
+    """The tables of a TOML text, within `check_size`. Raises ValueError or RecursionError if it is not such.
 
     A key of many parts is refused before it is parsed, which takes a time that grows with the square of their number.
     """
