@@ -250,8 +250,8 @@ def test_static_mnist(tmp_path: Path, write_amat: Callable[[Path], dict[str, Arr
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
-        (lambda b: b[:-5], "is no whole number of lines of 784 pixels"),
-        (lambda b: b"", "is no whole number of lines of 784 pixels"),
+        (lambda b: b[:-5], "is not a whole number of lines of 784 pixels"),
+        (lambda b: b"", "is not a whole number of lines of 784 pixels"),
         (lambda b: b"2" + b[1:], "is not lines of 784 digits 0 or 1"),
         (lambda b: b[2:] + b[:2], "is not lines of 784 digits 0 or 1"),
         (lambda b: b.replace(b" ", b","), "is not lines of 784 digits 0 or 1"),

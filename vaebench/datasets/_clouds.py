@@ -31,7 +31,7 @@ def cloud(points: NDArray[np.floating], where: Path | str) -> NDArray[np.float32
 def together(clouds: Sequence[NDArray[np.float32]], files: Sequence[Path], count: int | None) -> Tensor:
     """Clouds (N, P, 3) of the first `count` points of each; by default all have one size.
 
-    ValueError where they differ in size and no count is stated, or one has fewer points.
+    Raises ValueError if they differ in size and no count is stated, or one has fewer points.
     """
     sizes = [len(each) for each in clouds]
     if count is None and len(set(sizes)) > 1:

@@ -30,7 +30,10 @@ def options(kind: type[Options], text: str | None, where: object) -> Options:
 
 
 def text(path: Path) -> str | None:
-    """What a file of at most `MOST` bytes says; None where there is none. ValueError where it is not such a text."""
+    """What a file of at most `MOST` bytes says; None where there is none.
+
+    Raises ValueError if it is not such a text.
+    """
     if not path.exists():
         return None
     if not path.is_file() or path.stat().st_size > MOST:
@@ -44,7 +47,7 @@ def split_of(name: str, files: Sequence[str], lists: dict[str, str | None], wher
 
     Where there is no list, a fifth of the files is to test, those whose names have the lowest hashes: a file that is
     added moves one other at most.
-    ValueError where a list names a file that is not there, or one that another list has.
+    Raises ValueError if a list names a file that is not there, or one that another list has.
     """
     if all(listed is None for listed in lists.values()):
         order = sorted(files, key=lambda file: random.derive(name, file))
@@ -63,7 +66,7 @@ def split_of(name: str, files: Sequence[str], lists: dict[str, str | None], wher
 
 
 def indices(splits: Sequence[str], where: object, what: str) -> dict[str, Tensor]:
-    """The places (N,) of each split, in order. ValueError where there is nothing to train on or to test on."""
+    """The places (N,) of each split, in order. Raises ValueError if there is nothing to train on or to test on."""
     for split in ("train", "test"):
         if split not in splits:
             raise ValueError(f"{where}: of {len(splits)} {what} none is in the split {split!r}; list some in test.txt")

@@ -53,7 +53,7 @@ def _read(root: Path, file: str) -> torch.Tensor:
     size_of("mnist-static", root, file, MOST)
     content = np.fromfile(root / file, np.uint8)
     if len(content) == 0 or len(content) % (2 * PIXELS):
-        raise damaged("mnist-static", root, file, f"is no whole number of lines of {PIXELS} pixels")
+        raise damaged("mnist-static", root, file, f"is not a whole number of lines of {PIXELS} pixels")
     pairs = content.reshape(-1, PIXELS, 2)
     x = pairs[..., 0] - ord("0")
     if x.max() > 1 or (pairs[:, :-1, 1] != ord(" ")).any() or (pairs[:, -1, 1] != ord("\n")).any():

@@ -100,7 +100,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
             array = npy.read(path, mapped=True)
             return {path.stem: torch.from_numpy(np.asarray(array, array.dtype.newbyteorder("=")))}
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is not a dict
 
 
 def _images(x: Tensor, where: str, options: Options) -> Tensor:
