@@ -225,7 +225,7 @@ def test_without_weights_fid_is_skipped_at_once(
     assert (absent.exit_code, absent.stdout) == (2, "")
     assert (
         absent.stderr
-        == f"vaebench: --inception-weights {tmp_path / 'absent.pth'} is no file; name the weights, or 'download'\n"
+        == f"vaebench: --inception-weights {tmp_path / 'absent.pth'} is not a file; name the weights, or 'download'\n"
     )
     with pytest.raises(Exception, match="the Inception network is not at hand"):
         NoResources().inception_weights()

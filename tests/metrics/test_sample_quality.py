@@ -64,7 +64,7 @@ class Categorical(Likelihood):
 
 @final
 class Other(LatentDistribution):
-    """A posterior that is no diagonal Gaussian, though its draws are another's."""
+    """A posterior that is not a diagonal Gaussian, though its draws are another's."""
 
     def __init__(self, base: DiagonalGaussian) -> None:
         self.base = base

@@ -32,7 +32,7 @@ class Gallery(Metric):
 
     * samples.png: `samples` draws of the prior, decoded.
     * low-posterior.png: the `samples` of `candidates` draws whose aggregate posterior density, over `reference`, is
-      lowest, lowest first: ranked as for FID(LP). None where q(z|x) is no diagonal Gaussian.
+      lowest, lowest first: ranked as for FID(LP). None where q(z|x) is not a diagonal Gaussian.
     * reconstructions.png: `images` of `split` as the model reads them, above a decoded draw z of q(z|x) each.
     * interpolations.png: straight lines between the z of pairs of these images, in generation space u = g(z): through
       the flow of a decoupled prior, in z itself for a normal one.

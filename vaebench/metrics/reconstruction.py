@@ -67,7 +67,8 @@ class Reconstruction(Metric):
     (`functional.image_quality`: PSNR is at most 58.9 dB), and SSIM of those of at least 7 x 7. Of several latent
     groups, all are drawn. A split that is read with noise is read afresh for each draw, and x is what the model saw.
     Standard errors are over examples, whose values are kept beside the rows. A reconstruction that is NaN or out of
-    range, or equal ones of all examples, fail the metric: a decoder's mean that z does not change is no reconstruction.
+    range, or equal ones of all examples, fail the metric: a decoder's mean that z does not change is not a
+    reconstruction.
 
     Of colour images also: the colour shift, how much brighter each channel of a reconstruction is than the image's, in
     levels of 255 (the nearer to 0 the better); and LPIPS 0.1 (`functional.perceptual`) by AlexNet and VGG16, of one

@@ -79,7 +79,7 @@ class EfficientNetLite0(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """The features. ValueError where images are not 8-bit."""
+        """The features. Raises ValueError if images are not 8-bit."""
         if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] not in (1, 3):
             raise ValueError(f"features are of 8-bit images (B, 1 or 3, H, W), not {x.dtype} {tuple(x.shape)}")
         if tuple(x.shape[2:]) != (self.side, self.side):

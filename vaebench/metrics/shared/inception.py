@@ -66,7 +66,7 @@ def load(
 
     Equal to torch-fidelity's within rounding, and faster: see `_trunk`. In bfloat16 the convolutions' inputs, weights
     and outputs are rounded to it, and the sha256 is that of the file and the arithmetic. A single channel is repeated.
-    DataError where the file's sha256 does not begin with `release`, or it holds more than tensors, or other tensors
+    Raises DataError if the file's sha256 does not begin with `release`, or it holds more than tensors, or other tensors
     than Inception's. torch-fidelity would run whatever a pickle says, so it is handed a copy of the tensors alone.
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # a second; few runs need it

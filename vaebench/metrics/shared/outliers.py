@@ -91,7 +91,7 @@ def fitted(x: Tensor, source: Space, target: Space) -> Tensor:
     """Images x (N, C, H, W) of `source` in `target`: (N, *target.shape) uint8. Clouds, of as many points, as they are.
 
     To 8 bits, resized by Pillow's bilinear filter (which averages where it reduces: torchvision's `Resize`), and to
-    the nearest of the target's levels. ValueError where the colours differ.
+    the nearest of the target's levels. Raises ValueError if the colours differ.
     """
     if source.is_cloud and source == target:
         return x

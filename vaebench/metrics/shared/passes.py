@@ -119,7 +119,7 @@ def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
 
 
 def varied(x: Tensor, what: str) -> Tensor:
-    """`x` (N, *shape) itself. ValueError where all its examples are the same: a collapsed decoder is not scored."""
+    """`x` (N, *shape) itself. Raises ValueError if all its examples are the same: a collapsed decoder is not scored."""
     if len(x) > 1 and bool((x == x[:1]).all()):
         raise ValueError(f"all {len(x)} {what} are the same example")
     return x

@@ -101,7 +101,7 @@ class Lpips(nn.Module):
     def centred(self, x: Tensor, y: Tensor) -> Tensor:
         """The distances (B,) float64 of images of numbers in [-1, 1], (B, 3, H, W).
 
-        Raises ValueError if a number lies outside it, or all of a batch in [0, 1], where [-1, 1] is meant.
+        Raises ValueError if a number lies outside it, or all of a batch in [0, 1], if [-1, 1] is meant.
         """
         for image in (x, y):
             low, high = float(image.min()), float(image.max())

@@ -16,7 +16,7 @@ def log_prior(model: LatentVariableModel, z: Tensor) -> Tensor:
 def generation(model: LatentVariableModel, z: Tensor) -> Tensor:
     """u = g(z) (M, L), what the prior makes standard normal: the flow of a decoupled prior, z itself for a Gaussian.
 
-    UnavailableError where the prior is neither.
+    Raises UnavailableError if the prior is neither.
     """
     return model.prior(1).first().to_base(z.to(_device(model))).cpu()
 
@@ -24,7 +24,7 @@ def generation(model: LatentVariableModel, z: Tensor) -> Tensor:
 def representation(model: LatentVariableModel, u: Tensor) -> Latents:
     """Latents whose one vector is z = g^-1(u), u (B, L), `generation` undone; a momentum beside it is drawn.
 
-    UnavailableError where there are several groups of latents, or as `generation`.
+    Raises UnavailableError if there are several groups of latents, or as `generation`.
     """
     return model.prior(len(u)).from_base(u)
 

@@ -95,7 +95,7 @@ class SampleQuality(Metric, ABC):
     def extractor(self, run: Run) -> tuple[str, Extract]:
         """The network's sha256, and its map of 8-bit images (B, C, H, W) to features (B, F).
 
-        UnavailableError where it is not at hand.
+        Raises UnavailableError if it is not at hand.
         """
 
     @property
@@ -138,7 +138,7 @@ class SampleQuality(Metric, ABC):
         return varied(run.shared(PriorSample(decode, self.temperature), candidates(index))["x"], "samples of the prior")
 
     def _low(self, indices: list[Tensor], reference: Split, run: Run) -> list[Tensor] | None:
-        """The low-posterior candidates of each repeat; None where q(z|x) is no diagonal Gaussian."""
+        """The low-posterior candidates of each repeat; None where q(z|x) is not a diagonal Gaussian."""
         low = partial(low_posterior, count=self.samples, reference=reference, temperature=self.temperature, run=run)
         try:
             return [low(index).sort().values for index in indices]
@@ -203,7 +203,7 @@ def shown_as(decode: Literal["auto", "mean", "sample"], model: LatentVariableMod
 def low_posterior(index: Tensor, count: int, reference: Split, temperature: float, run: Run) -> Tensor:
     """The `count` of the candidates `index` (M,) where q(z), over all of `reference`, is lowest: lowest first.
 
-    Of several latent groups, by the first. UnavailableError where q(z|x) is no diagonal Gaussian.
+    Of several latent groups, by the first. Raises UnavailableError if q(z|x) is not a diagonal Gaussian.
     """
     posterior = run.shared(Posterior(), reference)
     z = run.shared(PriorLatents(temperature), candidates(index))["z"]
