@@ -1,4 +1,4 @@
-"""Laws over the zoo's classifiers: each loads, is as good as it says, was made by its card, and is no model."""
+"""Laws over the zoo's classifiers: each loads, is as good as it says, was made by its card, and is not a model."""
 
 import dataclasses
 import json

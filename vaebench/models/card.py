@@ -121,7 +121,7 @@ class Card:
     def weights_path(self, progress: "Fetching | None" = None) -> Path:
         """The weights file, its SHA-256 checked: beside the card, in a folder of the zoo (`files.zoos`), or fetched.
 
-        DataError where it is in none of them, differs from what the card says, or as `remote.obtain`.
+        Raises DataError if it is in none of them, differs from what the card says, or as `remote.obtain`.
         """
         if self.weights is None or self.path is None:
             raise DataError(f"card {self.id} names no weights; train them: {self._train_command()}")

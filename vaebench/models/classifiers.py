@@ -12,7 +12,7 @@ FAMILY = "classifier"
 
 
 def options(card: Card) -> Options:
-    """The card's network. UserError where its table does not fit."""
+    """The card's network. Raises UserError if its table does not fit."""
     return tables_.build(Options, card.model, f"card {card.id} [model]")
 
 
@@ -27,7 +27,7 @@ def find(dataset: str) -> Card | None:
 
 
 def load(card: Card) -> FeatureNet:
-    """The trained classifier, in evaluation mode. DataError where its weights are absent, altered or do not fit."""
+    """The trained classifier, in evaluation mode. Raises DataError if its weights are absent, altered or do not fit."""
     network, path = FeatureNet(options(card)), card.weights_path()
     try:
         network.load_state_dict(loading.read_tensors(path), strict=True)

@@ -50,7 +50,7 @@ def check_allowed(file: Path) -> None:
 
 
 def digest(file: Path) -> str:
-    """The SHA-256, in hex, of the file's bytes. DataError where it cannot be read."""
+    """The SHA-256, in hex, of the file's bytes. Raises DataError if it cannot be read."""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
@@ -60,7 +60,7 @@ def digest(file: Path) -> str:
 def made(options: FromFile) -> Any:
     """What `name` of `file` gives when it is called with `arguments`.
 
-    UserError where code may not run, where the file raises, or has nothing of that name that can be called so.
+    Raises UserError if code may not run, if the file raises, or has nothing of that name that can be called so.
     """
     file = Path(options.file)
     check_allowed(file)

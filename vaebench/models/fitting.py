@@ -11,7 +11,7 @@ TRAIN = "train"
 def fit(model: LatentVariableModel, dataset: Dataset) -> LatentVariableModel:
     """`model`, in evaluation mode, with what its options leave to be fitted on the training split of `dataset`.
 
-    UserError where there is no such split, or the network cannot be called on it.
+    Raises UserError if there is no such split, or the network cannot be called on it.
     """
     if not isinstance(model, Module) or model.wiring.scale != "fit" or model.scale is not None:
         return model

@@ -27,7 +27,7 @@ _SHOWN = 5
 def build_model(card: Card, space: Space) -> LatentVariableModel:
     """The card's model with fresh weights (from torch's generator).
 
-    UserError where its options do not fit, or make it too large (`core.size`): of all families but those that run a
+    Raises UserError if its options do not fit, or make it too large (`core.size`): of all families but those that run a
     user's code, this is known before memory is touched; of those, when the first tensor too many is registered.
     """
     plugin: Any = plugins.load("adapters", card.family)
@@ -60,14 +60,14 @@ def _widest(table: Mapping[str, Any]) -> str:
 
 
 def _beside(card: Card, file: str) -> Path:
-    """The `file` that a card names. UserError where that is not the name of one beside it."""
+    """The `file` that a card names. Raises UserError if that is not the name of one beside it."""
     if card.path is None or Path(file).name != file or not file.endswith(".py"):
         raise UserError(f"card {card.id} [model]: file = {file!r} should be the name of a .py file beside the card")
     return card.path.parent / file
 
 
 def code_file(card: Card) -> Path | None:
-    """The file of code that the card's model is made by, or None. UserError where it is not beside it."""
+    """The file of code that the card's model is made by, or None. Raises UserError if it is not beside it."""
     if card.family != code.FAMILY:
         return None
     return _beside(card, str(card.model.get("file")))
@@ -148,7 +148,7 @@ def fitting(model: LatentVariableModel, path: Path, *, mend: bool = False) -> di
 def architecture(card: Card) -> str:
     """64 hex digits that name the card's adapter, its options and its own code: with the weights, they are the model.
 
-    UserError where there is such code, and it may not run.
+    Raises UserError if there is such code, and it may not run.
     """
     told = [card.family, card.model]
     if (file := code_file(card)) is not None:

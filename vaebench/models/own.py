@@ -21,7 +21,7 @@ class Unbound:
     wiring: Wiring
 
     def bind(self, space: Space) -> Module:
-        """The model of examples of `space`. UserError where the network does not fit them."""
+        """The model of examples of `space`. Raises UserError if the network does not fit them."""
         kind = type(self.network).__name__
         with foreign(lambda reason: UserError(f"{kind} on examples {space.shape}: {reason}")):
             return Module(space, self.wiring, self.network)

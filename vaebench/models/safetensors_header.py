@@ -51,7 +51,10 @@ def read(path: Path) -> dict[str, Entry]:
 
 
 def _length(head: bytes) -> int:
-    """The bytes of the header, which the file's first 8 say. ValueError where they are too many, or there are not 8."""
+    """The bytes of the header, which the file's first 8 say.
+
+    Raises ValueError if they are too many, or there are not 8.
+    """
     if len(head) < _PREFIX.size:
         raise ValueError(f"it has {len(head)} bytes, too few for a header")
     (length,) = _PREFIX.unpack(head)
@@ -98,7 +101,7 @@ def _digest(file: IO[bytes], length: int, entry: Entry) -> str:
 
 
 def looks_like(path: Path) -> str:
-    """What a file seems to be that is no safetensors file: " but an HTML page", or nothing where it is not known."""
+    """What a file seems to be that is not a safetensors file: " but an HTML page", or nothing where it is not known."""
     if path.is_dir():
         return " but a folder"
     try:

@@ -80,7 +80,10 @@ class Keeper:
     """Keeps the checkpoints of one run as it passes them."""
 
     def __init__(self, folder: Path, digest: str, count: int, steps: int, done: int) -> None:
-        """A run of `steps` steps, of which `done` are. UserError where it passed a checkpoint without keeping it."""
+        """A run of `steps` steps, of which `done` are.
+
+        Raises UserError if it passed a checkpoint without keeping it.
+        """
         self._folder, self._digest, self._wanted = folder, digest, spaced(count, steps)
         for step in self._wanted:
             if step <= done and run_digest(folder / _name(step)) != digest:
@@ -110,7 +113,7 @@ class Keeper:
 def read(folder: Path, digest: str | None) -> Trajectory:
     """The trajectory in `folder`, of the run that wrote the weights with `digest`.
 
-    DataError where it is absent, damaged or of another run (it names no parent folder: it is a reason in rows); its
+    Raises DataError if it is absent, damaged or of another run (it names no parent folder: it is a reason in rows); its
     `load` checks each file's SHA-256.
     """
     try:
@@ -135,7 +138,7 @@ def read(folder: Path, digest: str | None) -> Trajectory:
 
 
 def _parse(content: bytes, where: str) -> tuple[_Index, list[_Entry]]:
-    """The index and its entries. ValueError or UserError where they are no such thing."""
+    """The index and its entries. Raises ValueError or UserError if they are not such thing."""
     table = json.loads(content)
     if not isinstance(table, Mapping):
         raise ValueError("it holds no table")
@@ -153,7 +156,7 @@ def _parse(content: bytes, where: str) -> tuple[_Index, list[_Entry]]:
 @final
 @dataclass(frozen=True)
 class _Load:
-    """Puts the tensors of a file into a model, strictly. DataError where the file is not the one of the index."""
+    """Puts the tensors of a file into a model, strictly. Raises DataError if the file is not the one of the index."""
 
     path: Path
     sha256: str

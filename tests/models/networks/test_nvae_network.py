@@ -278,7 +278,7 @@ def test_readjusting_follows_the_priors_samples_and_leaves_the_network() -> None
 
 @pytest.mark.parametrize("name", ["", "res_swish", "mconv_e0k5g0", "mconv_e6k4g0", "mconv_e6k5g1", "conv_3x3"])
 def test_unknown_operations_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is no operation of NVAE; name one like 'res_bnswish' or 'mconv_e6k5g0'"):
+    with pytest.raises(ValueError, match="is not an operation of NVAE; name one like 'res_bnswish' or 'mconv_e6k5g0'"):
         operation(name, 4, 4, "normal")
 
 

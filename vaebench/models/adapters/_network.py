@@ -149,7 +149,7 @@ class Module(FactoredModel):
         return unit if self.wiring.input == "unit" else 2 * unit - 1
 
     def _shaped(self, raw: Tensor) -> Tensor:
-        """What the decoder gives, (N, channels, *shape[1:]). WiringError where it is of another size."""
+        """What the decoder gives, (N, channels, *shape[1:]). Raises WiringError if it is of another size."""
         wanted, found = (self.channels, *self.space.shape[1:]), tuple(raw.shape[1:])
         if _squeezed(found) not in (_squeezed(wanted), _squeezed((math.prod(wanted),))):
             needs = f"{self.wiring.likelihood} on examples {self.space.shape} reads {wanted}, or as many in a row"
@@ -202,7 +202,7 @@ class Module(FactoredModel):
         """Set `scale` to what makes the ELBO of some images of `split` highest, and `remark` to what was done.
 
         Of q(z|x) and p(z) it depends on nothing: the expected log p(x|z) is searched, between bounds, at one draw z of
-        each image. ValueError where a mean is not finite.
+        each image. Raises ValueError if a mean is not finite.
         """
         index = torch.arange(0, len(split), max(1, len(split) // FITTED))[:FITTED]
         parts = []

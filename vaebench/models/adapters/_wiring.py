@@ -96,7 +96,7 @@ def _inner(found: object) -> object:
 def moments(found: Any) -> Tensor:
     """Mean and log-variance, (B, 2, *latent), of whatever an encoder gives; or the one z, (B, 1, *latent).
 
-    WiringError where it gives neither.
+    Raises WiringError if it gives neither.
     """
     if (inner := getattr(found, "latent_dist", None)) is not None:
         mean, log_variance = inner.mean, inner.logvar
@@ -115,7 +115,7 @@ def moments(found: Any) -> Tensor:
 
 
 def decoded(found: Any) -> Tensor:
-    """The tensor of whatever a decoder gives. WiringError where there is none."""
+    """The tensor of whatever a decoder gives. Raises WiringError if there is none."""
     inner = found if isinstance(found, Tensor) else getattr(found, "sample", None)
     if not isinstance(inner, Tensor):
         raise WiringError(f"decode gives {_described(found)}; it should return a tensor, or an object with sample")

@@ -25,7 +25,7 @@ class Options:
 
 
 def _made(options: Options) -> nn.Module:
-    """The library's network, with fresh weights. UserError where the library is absent, or has no such argument."""
+    """The library's network, with fresh weights. Raises UserError if the library is absent, or has no such argument."""
     try:
         import diffusers
     except ImportError as error:

@@ -50,10 +50,11 @@ class Importer:
     """The plug-in of a format. `files` are what its files are called, one for each that it needs.
 
     `read(*paths)`, or `read(*paths, options)` where there is a frozen dataclass `options`, gives what they hold:
-    DataError where that is not all of a model, checked without running anything. A field of `options` is an option of
-    `vaebench import`, whose help is the field's `metadata["help"]`. Where `of_dataset`, the files do not say what data
-    they are of: `read` is then given `space=`, that of the dataset which the user names. Where `of_card`, a field of
-    `options` is a card, whose dataset may be in files of the user's: `read` is then given `data=`, their root or None.
+    Raises DataError if that is not all of a model, checked without running anything. A field of `options` is an option
+    of `vaebench import`, whose help is the field's `metadata["help"]`. Where `of_dataset`, the files do not say what
+    data they are of: `read` is then given `space=`, that of the dataset which the user names. Where `of_card`, a field
+    of `options` is a card, whose dataset may be in files of the user's: `read` is then given `data=`, their root or
+    None.
     """
 
     files: tuple[str, ...]
@@ -64,7 +65,7 @@ class Importer:
 
 
 def load(name: str) -> Importer:
-    """The importer `name`. UserError where there is none, or where a plug-in of that name is not an `Importer`."""
+    """The importer `name`. Raises UserError if there is none, or if a plug-in of that name is not an `Importer`."""
     found = plugins.load("importers", name)
     if not isinstance(found, Importer):
         raise UserError(f"plug-in {name!r} is a {type(found).__name__}; an importer's is a vaebench Importer")
@@ -77,9 +78,9 @@ def convert(
 ) -> Card:  # fmt: skip
     """The card of model `name`, or of the name of a card that was given, or `otherwise`; with its weights in `out`.
 
-    `dataset` is that of the files where None; what files it has are below `data`. UserError where they name none, where
-    the model is for other examples than the dataset's, and as `write`; DataError as the importer's `read`, and where
-    what it gives does not fit the family.
+    `dataset` is that of the files where None; what files it has are below `data`. Raises UserError if they name none,
+    if the model is for other examples than the dataset's, and as `write`; DataError as the importer's `read`, and
+    where what it gives does not fit the family.
     """
     here = " and ".join(map(str, paths))
     given: dict[str, Any] = {}
@@ -123,7 +124,7 @@ def _described(space: Space) -> str:
 def write(card: Card, state: Mapping[str, Tensor], out: Path) -> Card:
     """The card as read back, written to `out` with its weights beside it; equal input gives equal files.
 
-    UserError where `out` cannot be written or holds another model of that name: it is never overwritten.
+    Raises UserError if `out` cannot be written or holds another model of that name: it is never overwritten.
     """
     from vaebench.core.names import check_name
 

@@ -38,8 +38,8 @@ class StateDict(NamedTuple):
 def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
     """What a PyTorch file holds, on the CPU, and its sha256; nothing in the file is ever run (`weights_only`).
 
-    Beyond tensors and plain containers, only the classes and functions `allowed` may occur in it. DataError where it is
-    absent, truncated, a web page, or holds anything else, which could run code.
+    Beyond tensors and plain containers, only the classes and functions `allowed` may occur in it. Raises DataError if
+    it is absent, truncated, a web page, or holds anything else, which could run code.
     """
     digest = files.sha256(path)
     with path.open("rb") as file:
@@ -65,7 +65,7 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
 
 
 def _check_archive(path: Path) -> None:
-    """DataError where a member of the archive that a PyTorch file is would grow when it is read: torch stores them."""
+    """Raises DataError if a member of the archive that a PyTorch file is would grow on reading: torch stores them."""
     if not zipfile.is_zipfile(path):
         return
     with foreign(lambda reason: DataError(f"{path} is truncated or not a PyTorch state dict ({reason})")):
@@ -77,7 +77,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_pickles(path: Path) -> None:
-    """DataError where a pickle in a PyTorch file has more words, or deeper ones, than tensors need.
+    """Raises DataError if a pickle in a PyTorch file has more words, or deeper ones, than tensors need.
 
     Its words are counted before any is done: torch does them one by one. What is no pickle is left to torch.
     """
@@ -102,14 +102,14 @@ def _check_pickles(path: Path) -> None:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a PyTorch state dict, read by `read_file`. DataError also where it is no flat mapping of names to
-    dense tensors."""
+    """The tensors of a PyTorch state dict, read by `read_file`. DataError also where it is not a flat mapping of names
+    to dense tensors."""
     content, digest = read_file(path)
     return StateDict(path, digest, tensors(path, content))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. DataError where it is absent, too large, or holds something else."""
+    """The object in a JSON file. Raises DataError if it is absent, too large, or holds something else."""
     try:
         if (size := files.check_plain(path)) > MOST_JSON:
             raise DataError(f"{path} has {size} bytes, more than {MOST_JSON}")
@@ -125,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def tensors(path: Path, content: Any) -> dict[str, Tensor]:
-    """`content` of `path` as a state dict. DataError where it is no flat mapping of names to dense tensors."""
+    """`content` of `path` as a state dict. Raises DataError if it is not a flat mapping of names to dense tensors."""
     if not isinstance(content, Mapping):
         raise DataError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors")
     for name, tensor in content.items():

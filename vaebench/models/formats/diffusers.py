@@ -27,7 +27,7 @@ INNER = "vae"
 """Where a pipeline's folder has its autoencoder."""
 NETWORK = "network."
 DERIVED = {"AutoencoderTiny": ("block_out_channels",)}
-"""What a class writes into its configuration that is no argument of it."""
+"""What a class writes into its configuration that is not an argument of it."""
 OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What attention's layers were called in early files."""
 _OLD = re.compile(r"(.*\.attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
@@ -62,7 +62,10 @@ def read(folder: Path, *, space: Space) -> Imported:
 
 
 def _found(folder: Path) -> Path:
-    """Where the autoencoder is: in the folder, in a pipeline's, or fetched from the hub. DataError where in none."""
+    """Where the autoencoder is: in the folder, in a pipeline's, or fetched from the hub.
+
+    Raises DataError if in none.
+    """
     if not folder.is_dir():
         if folder.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name := folder.as_posix(), re.ASCII):
             raise DataError(f"{folder} is not a folder; name that of a model of diffusers, or OWNER/NAME of the hub")

@@ -19,7 +19,7 @@ FAMILY = "likelihood-regret"
 
 
 def _four(found: StateDict, name: str) -> tuple[int, int, int, int]:
-    """The shape of a convolution's weight. DataError where there is no such tensor."""
+    """The shape of a convolution's weight. Raises DataError if there is no such tensor."""
     if (tensor := found.tensors.get(name)) is None:
         raise DataError(f"{found.path} lacks {name}; give netE_pixel.pth (the encoder) first, then netG_pixel.pth")
     if tensor.ndim != 4 or 0 in tensor.shape:

@@ -75,7 +75,10 @@ class _Arguments:
     values: Mapping[str, Any]
 
     def get(self, name: str, *kinds: type) -> Any:
-        """The argument `name`, of one of these types. DataError where it is absent and has no default, or differs."""
+        """The argument `name`, of one of these types.
+
+        Raises DataError if it is absent and has no default, or differs.
+        """
         if name not in self.values and name not in DEFAULTS:
             raise DataError(f"{self.path}: args lacks {name}, which every official checkpoint has")
         value = self.values.get(name, DEFAULTS.get(name))

@@ -83,7 +83,7 @@ def _shapes(dims: int, latent: int) -> dict[str, torch.Tensor]:
 
 
 def _likelihood(folder: Path, loss: object, space: Space) -> dict[str, Any]:
-    """p(x|z) of a reconstruction loss. DataError where it is no likelihood of examples of `space`."""
+    """p(x|z) of a reconstruction loss. Raises DataError if it is not a likelihood of examples of `space`."""
     unit = space.interval == (0.0, 1.0)
     if loss == "bce" and (space.levels == 2 or unit):
         return {"likelihood": "bernoulli" if space.levels == 2 else "continuous-bernoulli"}

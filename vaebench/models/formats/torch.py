@@ -27,7 +27,9 @@ class Options:
     """`card` says what the weights are of; `key` which state dict is meant, where the file has several."""
 
     card: Path = field(metadata={"help": "The card of the model that the weights are of."})
-    key: str | None = field(default=None, metadata={"help": "Of the state dict, where there are several: ema.model."})
+    key: str | None = field(
+        default=None, metadata={"help": "Key of the state dict, where there are several: ema.model."}
+    )
 
 
 def _sets(content: Any, key: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -42,7 +44,7 @@ def _sets(content: Any, key: str = "", depth: int = DEPTH) -> Iterator[tuple[str
 
 
 def _chosen(path: Path, content: Any, key: str | None, wanted: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
-    """The one state dict of a file that is meant. UserError where it has several that fit, DataError where none."""
+    """The one state dict of a file that is meant. Raises UserError if it has several that fit, DataError if none."""
     found = dict(_sets(content))
     if not found:
         inside = f"a {type(content).__name__}"

@@ -77,8 +77,8 @@ def conv5(
 ) -> tuple[nn.Sequential, Decoder]:
     """As `conv`, with 5x5 convolutions, for images of any size: an odd side is halved upwards (28, 14, 7, 4).
 
-    HVAE's network on MNIST is hidden = (16, 32, 32, 450) with softplus. ValueError where the examples are not images.
-    Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328).
+    HVAE's network on MNIST is hidden = (16, 32, 32, 450) with softplus. Raises ValueError if the examples are not
+    images. Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328).
     """
     if not space.is_image or len(hidden) < 2:
         raise ValueError(f"stride-2 convolutions of widths {list(hidden[:-1])} need images, not examples of shape "

@@ -155,7 +155,7 @@ def operation(name: str, inputs: int, outputs: int, direction: Direction) -> nn.
         return Residual(inputs, outputs, direction, name)
     if match := re.fullmatch(r"mconv_e([1-9]\d?)k(\d?[13579])g0", name):
         return Inverted(inputs, outputs, direction, int(match[1]), int(match[2]))
-    raise ValueError(f"{name!r} is no operation of NVAE; name one like 'res_bnswish' or 'mconv_e6k5g0'")
+    raise ValueError(f"{name!r} is not an operation of NVAE; name one like 'res_bnswish' or 'mconv_e6k5g0'")
 
 
 class SqueezeExcitation(nn.Module):
