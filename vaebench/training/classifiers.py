@@ -66,7 +66,8 @@ def train(card: Card, dataset: Dataset, out: Path, *, device: torch.device, repo
     """The trained card, written with its weights into `out`; the same call again returns it.
 
     On one CPU thread, so that equal cards and data give equal weights there. The notes state the test accuracy.
-    UserError where `out` holds another recipe's weights, or the recipe asks for what classifiers are not trained with.
+    Raises UserError if `out` holds another recipe's weights, or the recipe asks for what classifiers are not trained
+    with.
     """
     recipe, started = card.training, time.monotonic()
     if recipe is None or recipe.optimiser != "adam" or recipe.validation or (recipe.clip_norm or recipe.ema):

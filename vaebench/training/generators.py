@@ -26,7 +26,7 @@ def states(device: torch.device) -> list[Tensor]:
 def restore(kept: Sequence[Tensor], device: torch.device) -> None:
     """Give the generators the states `kept`; an accelerator's stays as it is where they were kept without one.
 
-    RuntimeError or TypeError where they are no such states.
+    Raises RuntimeError or TypeError if they are not such states.
     """
     torch.set_rng_state(kept[0])
     if device.type == "cuda" and len(kept) > 1:

@@ -34,7 +34,7 @@ def order(seed: int, epoch: int, size: int) -> Tensor:
 def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split | None]:
     """What to train on and what to validate on: the official "valid" split, else `recipe.validation` of "train".
 
-    The examples held out are chosen by the seed. UserError where too few are left for a batch.
+    The examples held out are chosen by the seed. Raises UserError if too few are left for a batch.
     """
     train, valid = dataset.splits.get("train"), dataset.splits.get("valid")
     if train is None:
@@ -57,7 +57,7 @@ def splits(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split | None]:
 
 
 def check(recipe: Recipe, dataset: Dataset, device: torch.device) -> None:
-    """UserError where the data cannot be flipped, or `device` lacks the recipe's arithmetic."""
+    """Raises UserError if the data cannot be flipped, or `device` lacks the recipe's arithmetic."""
     if recipe.flip != "none" and "affine-small" not in transforms(dataset.space):
         told = (
             f"flip = {recipe.flip!r} transforms images of integers, but the data are {kind(dataset.space)}; remove it"

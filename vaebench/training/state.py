@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
 
 
 def objective_options(card: Card) -> tuple[Any, Any]:
-    """The card's objective class and an instance of its options. UserError where the table does not fit."""
+    """The card's objective class and an instance of its options. Raises UserError if the table does not fit."""
     where = f"card {card.id} [objective]"
     if not isinstance(name := card.objective.get("name"), str):
         raise UserError(f"{where}: name should be one of {', '.join(plugins.names('objectives'))}")
@@ -156,7 +156,7 @@ def digest(card: Card, dataset: Dataset) -> str:
 def finished(outputs: Outputs, card: Card, run: str) -> Card | None:
     """The trained card where the run with digest `run` has left its weights and card, None where it has not.
 
-    UserError where the weights are another run's: they are never overwritten.
+    Raises UserError if the weights are another run's: they are never overwritten.
     """
     if not outputs.weights.is_file():
         return None
@@ -185,7 +185,7 @@ def write_log(outputs: Outputs, log: list[str]) -> None:
 
 
 def load(outputs: Outputs, run: str) -> State | None:
-    """The state to resume from, on the CPU, or None. UserError where it is damaged, foreign or of another run."""
+    """The state to resume from, on the CPU, or None. Raises UserError if it is damaged, foreign or of another run."""
     path = outputs.resume
     if not path.exists():
         return None

@@ -64,7 +64,7 @@ def test_real_numbers_have_no_levels() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"rate": 1.2}, "rate = 1.2 is no probability"), ({"base": {"name": "mutated"}}, "cannot wrap itself")],
+    [({"rate": 1.2}, "rate = 1.2 must lie in \\[0, 1\\]"), ({"base": {"name": "mutated"}}, "cannot wrap itself")],
 )
 def test_options_that_do_not_fit(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -56,7 +56,7 @@ class Consistency(Wrapper):
     and t(x) are then binarised apart. Of a stored cloud of points it is a turn about the vertical, a scale and
     jitter. Each passes the encoder once; of latent groups, the KL's are along one path drawn from q(z|t(x)). x
     and t(x) have batch norms of their own in training, whose running statistics are of x alone. With both weights
-    0 it is base(x), to the bit. UserError where the data cannot have this transform.
+    0 it is base(x), to the bit. Raises UserError if the data cannot have this transform.
     Source: Sinha & Dieng 2021 (arXiv 2105.14859), the objective with weight 1 on both bounds.
     """
 

@@ -23,7 +23,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
-            raise ValueError(f"rate = {self.rate} is no probability; the likelihood ratio's is 0.1 to 0.3")
+            raise ValueError(f"rate = {self.rate} must lie in [0, 1]; the paper uses 0.1 to 0.3")
         if self.base.get("name") == "mutated":
             raise ValueError("base = 'mutated' cannot wrap itself; use base = {name = 'elbo'}")
 
@@ -33,7 +33,7 @@ class Mutated(Wrapper):
     """base(m(x)): m replaces each number of x, with probability `rate`, by a level drawn uniformly from all.
 
     A model trained so knows what is common to all images, pixel by pixel, but less of what these are of.
-    UserError where the data are not integers.
+    Raises UserError if the data are not integers.
     Source: Ren et al. 2019 (Likelihood ratios for out-of-distribution detection, arXiv 1906.02845), section 3.
     """
 
