@@ -44,7 +44,7 @@ class Held:
 
 
 class Shift(nn.Module):
-    """x + weight, and a number that is no tensor of it."""
+    """x + weight, and a number that is not a tensor of it."""
 
     def __init__(self, weight: Tensor, factor: float = 1.0) -> None:
         super().__init__()

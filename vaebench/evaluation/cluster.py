@@ -164,7 +164,7 @@ def connect(address: str, security: Security | None = None) -> Iterator[Cluster]
     """The cluster of the scheduler at `address`, by the certificates of `security`, else those that Dask is configured
     with.
 
-    UserError where there is none, where it has no worker, or where one is not as this process is.
+    Raises UserError if there is none, if it has no worker, or if one is not as this process is.
     """
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it would log is raised here
     try:
@@ -175,7 +175,7 @@ def connect(address: str, security: Security | None = None) -> Iterator[Cluster]
     with client:
         wanted = here()
         for worker, found in client.run(here, on_error="return").items():
-            if isinstance(found, OSError):  # it has died meanwhile, and is no worker any more
+            if isinstance(found, OSError):  # it has died meanwhile, and is not a worker any more
                 continue
             if differs := str(found) if isinstance(found, Exception) else differences(found, wanted):
                 raise UserError(f"worker {worker} has {differs}; install there what is here")
@@ -207,7 +207,7 @@ def local(workers: int) -> Iterator[Cluster]:
     """A cluster of `workers` processes of this machine, which share torch's threads between them.
 
     They and this process know one another by a certificate that is made here and is in no file: whoever has none, as
-    another user of this machine, is refused. UserError where none can be made.
+    another user of this machine, is refused. Raises UserError if none can be made.
     """
     try:
         security = Security.temporary()

@@ -91,7 +91,7 @@ def _alone() -> Iterator[None]:
 
 
 def read_images(path: Path, space: Space) -> Tensor:
-    """The images (N, *shape) uint8 of an .npy file, or its one image. DataError where it holds anything else."""
+    """The images (N, *shape) uint8 of an .npy file, or its one image. Raises DataError if it holds anything else."""
     assert space.levels is not None
     try:
         files.check_plain(path)
@@ -152,7 +152,7 @@ def compress(x: Tensor, model: LatentVariableModel, dataset: str, name: str, wei
 
 
 def read_header(content: bytes, what: str) -> tuple[Header, bytes]:
-    """What the file `what` says of itself, and its words. DataError where it is foreign, damaged or truncated."""
+    """What the file `what` says of itself, and its words. Raises DataError if it is foreign, damaged or truncated."""
     if not content.startswith(MAGIC):
         raise DataError(f"{what} is not a file that vaebench compress has written")
     body, digest = content[:-_DIGEST], content[-_DIGEST:]

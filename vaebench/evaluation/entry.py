@@ -39,7 +39,7 @@ class Entry:
 
     @cached_property
     def model(self) -> LatentVariableModel:
-        """The model, made when it is first asked for. UserError or DataError where it cannot be."""
+        """The model, made when it is first asked for. Raises UserError or DataError if it cannot be."""
         return self.build()
 
 
@@ -48,8 +48,8 @@ def of_card(
 ) -> Entry:
     """The entry of a card with the `weights` of a file, under the card's name or another.
 
-    Whether the weights fit the card is seen when the model is made. DataError where they cannot be read, UserError as
-    `check_own`.
+    Whether the weights fit the card is seen when the model is made. Raises DataError if they cannot be read, UserError
+    as `check_own`.
     """
     if name is not None and name != card.name:
         check_own(name, dataset.name)

@@ -69,7 +69,7 @@ class Executor(Protocol):
     def __call__(self, work: Pass, blocks: Sequence[range], finished: Finished) -> None:
         """Call `finished(block, *work(block, cut))` for every block as it ends, in any order and from any thread.
 
-        The exception of a block ends the pass. LostError where nothing is left to compute with.
+        The exception of a block ends the pass. Raises LostError if nothing is left to compute with.
         """
         ...
 

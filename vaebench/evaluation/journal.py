@@ -83,7 +83,7 @@ class Journal:
         return arrays
 
     def put(self, key: BlockKey, arrays: Mapping[str, Array]) -> None:
-        """Write a finished block, whole or not at all. UserError where it cannot be written; the run can go on.
+        """Write a finished block, whole or not at all. Raises UserError if it cannot be written; the run can go on.
 
         ValueError for an array that is not of numbers.
         """

@@ -29,7 +29,7 @@ class Effect(NamedTuple):
 
 
 def check(model: LatentVariableModel, device: torch.device) -> None:
-    """UserError where the device has no bfloat16, or where bfloat16 does not reach the model's networks."""
+    """Raises UserError if the device has no bfloat16, or if bfloat16 does not reach the model's networks."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(f"{torch.cuda.get_device_name(device)} has no bfloat16; use --dtype float32")
     before = probe(model).raw

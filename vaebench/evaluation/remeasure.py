@@ -30,7 +30,7 @@ from vaebench.models.card import Card
 
 
 def metric_of(row: Row) -> Metric:
-    """The metric as the row's parameters say. UserError where the version here is another."""
+    """The metric as the row's parameters say. Raises UserError if the version here is another."""
     presets = plugins.load("metrics", row.metric)
     kind = type(presets["standard"])  # type: ignore[index]
     if kind.version != row.metric_version:
@@ -117,8 +117,8 @@ def verify(
     """What to think of `rows` by measuring them with the settings' seed, and the rows of that seed.
 
     Rows whose per-example values `boards` keep are judged by them. Those that would be refuted by
-    standard errors or `tolerance` are first measured with `confirm` more seeds. UserError where a metric is of another
-    version now, or gives a column no more.
+    standard errors or `tolerance` are first measured with `confirm` more seeds. Raises UserError if a metric is of
+    another version now, or gives a column no more.
     """
     for row in rows:
         metric_of(row)
@@ -185,7 +185,7 @@ def reproduce(
 ) -> list[tuple[Row, Row, Agreement]]:
     """Each row of one run, the same computed now with the run's seed and number type, and how the two compare.
 
-    UserError where the metric gives a column no more.
+    Raises UserError if the metric gives a column no more.
     """
     how = dataclasses.replace(settings, seed=run[0].seed or 0, journal=None)
     with tempfile.TemporaryDirectory() as folder:

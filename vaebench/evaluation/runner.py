@@ -72,7 +72,7 @@ def measure(
     A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
     in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
     float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
-    `precision.effects`. UserError where bfloat16 cannot be had, DataError where weights do not fit.
+    `precision.effects`. Raises UserError if bfloat16 cannot be had, DataError if weights do not fit.
     """
     if not metrics:
         return
@@ -167,7 +167,7 @@ def _on_what_fits(
 ) -> tuple[Metric, dict[Named, Measurement]]:
     """What `_collect` gives of the metric, or of it on as many examples as fit the budget: the metric, and that.
 
-    `keep` is given the files of the attempt that fits. OverBudgetError where none does.
+    `keep` is given the files of the attempt that fits. Raises OverBudgetError if none does.
     """
     while True:
         kept: dict[tuple[str, str], bytes] = {}
