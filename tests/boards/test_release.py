@@ -28,7 +28,7 @@ def test_releases_are_the_dated_headings_newest_first() -> None:
 
 @pytest.mark.parametrize("heading", ["## 0.2.0", "## v0.2.0, 2026-12-24", "## 0.2.0, 2026-13-24", "## unreleased"])
 def test_a_heading_that_dates_nothing_is_an_error(heading: str) -> None:
-    with pytest.raises(DataError, match="is no release"):
+    with pytest.raises(DataError, match="is not a release"):
         releases(f"# Changelog\n\n{heading}\n")
 
 

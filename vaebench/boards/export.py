@@ -32,7 +32,7 @@ def card_data(rows: Sequence[Row]) -> "ModelCardData":
     Of several seeds the lowest, as where models are ranked, so that none is picked by its value. One result for each
     dataset and split; a metric's `type` is the column, its `args` the protocol, and what says how far to trust it:
     standard error, n, seed, verdict, versions. The format's own `verified` is left out: it stands for Hugging Face's
-    evaluation. ValueError where there is no value, or where there are rows of several models; UserError without the
+    evaluation. Raises ValueError if there is no value, or if there are rows of several models; UserError without the
     extra `hf`.
     """
     try:

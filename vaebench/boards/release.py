@@ -24,7 +24,7 @@ def releases(changelog: str) -> Mapping[str, date]:
             heading = _HEADING.fullmatch(line)
             found[heading[1]] = date.fromisoformat(heading[2])  # type: ignore[index]
         except (TypeError, ValueError) as error:
-            raise DataError(f'{line!r} is no release; write "## 0.2.0, 2026-12-24", or {PENDING!r}') from error
+            raise DataError(f'{line!r} is not a release; write "## 0.2.0, 2026-12-24", or {PENDING!r}') from error
     return found
 
 

@@ -216,7 +216,7 @@ def write(root: Path, rows: Iterable[Row]) -> None:
     """Merge `rows` into root/<dataset>/<model>.parquet, then render the CSVs of the dataset anew.
 
     Processes that share a cache folder wait for one another, per dataset. When this returns, the rows are on disk;
-    UserError or DataError where they cannot be, and then each file is the old one or the new, whole.
+    Raises UserError or DataError if they cannot be, and then each file is the old one or the new, whole.
     """
     boards: dict[str, dict[str, list[Row]]] = {}
     for each in rows:

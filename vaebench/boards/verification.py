@@ -11,8 +11,8 @@ A row is evaluated again with another seed, and each column is tested: is the di
   often than the level says, and misses small errors. An error much larger than the re-run's is not believed: it counts
   `INFLATED` times that at most.
 - *Exact*, for a column without a standard error whose bound is `exact`: equal but for rounding.
-- *Tolerance*, for any other column without a standard error: within a stated part of the larger value. This is no test:
-  it has no level.
+- *Tolerance*, for any other column without a standard error: within a stated part of the larger value. This is not a
+  test: it has no level.
 - *Repeated*: what the combined test or the tolerance would refute is evaluated with r more seeds w_1 ... w_r, and only
   refuted where their spread s does not explain it either: t = (a - mean w) / (s sqrt(1 + 1/r)), with r - 1 degrees of
   freedom. This needs no standard error at all; the larger of the two p-values counts.
@@ -135,7 +135,7 @@ def _once(found: Evidence, tolerance: float) -> Judgement:
     else:
         kind = "tolerance"
         agrees = abs(difference) <= tolerance * max(abs(row.value), abs(again.value))
-        note = f"within {tolerance:g} of the larger value, which is no test"
+        note = f"within {tolerance:g} of the larger value, which is not a test"
     return Judgement(row, again, kind, difference, None, None, "verified" if agrees else "refuted", note)
 
 

@@ -86,7 +86,7 @@ class Written(NamedTuple):
 def write(boards: Boards, out: Path, report: Report) -> Written:
     """What was written: the pages of `boards` into `out`, where those of an earlier site that are no more are removed.
 
-    UserError where `out` cannot be written or holds anything that is not such a site; DataError for a damaged file.
+    Raises UserError if `out` cannot be written or holds anything that is not such a site; DataError for a damaged file.
     """
     files.check_writable(out)
     if not (out / MARK).is_file() and out.is_dir() and any(path.name[0] != "." for path in out.iterdir()):

@@ -77,7 +77,7 @@ def pictures(folder: Path) -> dict[str, list[Figure]]:
     """The PNG and SVG files of each subfolder (a metric's), in order of names.
 
     Links are not followed. What is named as a PNG and is damaged, or is none, becomes a figure with a fault, and a
-    warning of one line. DataError where a file cannot be read.
+    warning of one line. Raises DataError if a file cannot be read.
     """
     found: dict[str, list[Figure]] = {}
     for path in sorted(folder.glob("*/*")):
@@ -121,7 +121,7 @@ def damage(content: bytes) -> str:
 def scores(folder: Path) -> Scores:
     """The score of every image of every set, as `regret` keeps them; nothing where it keeps none.
 
-    DataError where the file is not such a table.
+    Raises DataError if the file is not such a table.
     """
     path = folder / "regret" / "scores.parquet"
     if not path.is_file() or linked(path):

@@ -37,7 +37,7 @@ def spread(low: float, high: float) -> tuple[float, float]:
 
 
 def fences(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
-    """How far an axis reaches at most: `FENCE` quartile ranges beyond the quartiles, which are no bound if equal."""
+    """How far an axis reaches at most: `FENCE` quartile ranges beyond the quartiles, which are not a bound if equal."""
     first, last = np.quantile(np.asarray(values), (0.25, 0.75)).tolist()
     reach = FENCE * (last - first) if last > first else float("inf")
     return first - reach, last + reach
