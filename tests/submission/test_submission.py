@@ -93,7 +93,7 @@ def test_symbolic_links_are_not_followed(name: str, mine: Path, tmp_path: Path) 
 def test_what_is_no_file(mine: Path) -> None:
     (mine / "mine.safetensors").unlink()
     os.mkfifo(mine / "mine.safetensors")
-    one_fault(mine, "mine.safetensors", "is no regular file")
+    one_fault(mine, "mine.safetensors", "is not a regular file")
 
 
 @pytest.mark.parametrize("file", ["/etc/passwd", "../mine.safetensors", "a/../mine.safetensors"])
@@ -123,10 +123,10 @@ def test_archives_are_not_unpacked(mine: Path, tmp_path: Path) -> None:
 def test_no_folder(mine: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is absent; give the folder"):
         submission.read(tmp_path / "none")
-    with pytest.raises(UserError, match="is no folder; give the folder"):
+    with pytest.raises(UserError, match="is not a folder; give the folder"):
         submission.read(mine / "mine.toml")
     (tmp_path / "link").symlink_to(mine)
-    with pytest.raises(UserError, match="is no folder; give the folder"):
+    with pytest.raises(UserError, match="is not a folder; give the folder"):
         submission.read(tmp_path / "link")
 
 

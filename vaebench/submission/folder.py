@@ -65,11 +65,11 @@ class Submission:
 def read(folder: Path, progress: Fetching | None = None) -> tuple[Submission | None, list[Problem]]:
     """The submission in `folder`, and all that can be seen to be wrong before a model is made; None without weights.
 
-    Weights at a URL are fetched, which `progress` is told. UserError where there is no folder, as for an archive.
+    Weights at a URL are fetched, which `progress` is told. Raises UserError if there is no folder, as for an archive.
     """
     if folder.is_symlink() or not folder.is_dir():
         archive = folder.name.lower().endswith(_ARCHIVES) and folder.is_file()
-        what = "is an archive; unpack it" if archive else "is no folder" if folder.exists() else "is absent"
+        what = "is an archive; unpack it" if archive else "is not a folder" if folder.exists() else "is absent"
         raise UserError(f"submission {folder} {what}; give the folder that holds the card and its weights")
     laid_out = (folder / "model_zoo").is_dir()
     there = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
@@ -153,7 +153,7 @@ def _file_faults(path: Path, name: str, limits: dict[str, int]) -> Iterator[str]
     if stat.S_ISLNK(about.st_mode):
         yield "is a symbolic link; put the file itself in its place"
     elif not stat.S_ISREG(about.st_mode):
-        yield "is no regular file"
+        yield "is not a regular file"
     elif limit is None:
         yield _stray(path)
     elif about.st_size > limit:

@@ -69,7 +69,7 @@ def check(
     problems = [Problem(_place(path, root), fault) for fault in dict.fromkeys(faults)]
     for kept in sorted((boards / card.dataset / card.name).glob("*/*")):
         if kept.parent.name not in metrics or not kept.read_bytes().startswith(_MAGIC[kept.suffix]):
-            fault = f"is no {kept.suffix[1:]} file of a metric that is asked for"
+            fault = f"is not a {kept.suffix[1:]} file of a metric that is asked for"
             problems.append(Problem(_place(kept, root), fault))
     return rows, problems
 
