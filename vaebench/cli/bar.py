@@ -18,7 +18,7 @@ from rich.progress import (
 from vaebench.cli import tables as terminal
 
 TELL_EVERY = 60.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds between two lines where stderr is not a terminal."""
 
 SPEED_PERIOD = 1800.0
 """Seconds that the time left is reckoned from: a single block may take minutes."""
@@ -26,7 +26,7 @@ SPEED_PERIOD = 1800.0
 
 @final
 class Bar:
-    """A progress bar on stderr with the time left, or a line every minute where stderr is no terminal.
+    """A progress bar on stderr with the time left, or a line every minute where stderr is not a terminal.
 
     A context manager.
     """

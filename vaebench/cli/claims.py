@@ -25,7 +25,7 @@ def _papers() -> list[str]:
 
 @click.command()
 @click.option("--paper", shell_complete=complete(_papers),
-              help="Of one paper, as dpvae: every comparison, and its table.")  # fmt: skip
+              help="One paper, such as dpvae: every comparison, and its table.")  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Every comparison, not only how many bear a claim out.")
 @click.option(
     "--out",

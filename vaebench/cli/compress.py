@@ -31,7 +31,7 @@ def _loaded(card: "Card") -> "tuple[LatentVariableModel, str]":
 
 
 def _fresh(out: Path) -> Path:
-    """`out`, which is not there. UserError where it is, or could not be written."""
+    """`out`, which is not there. Raises UserError if it is, or could not be written."""
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} is there already; name another file by --out")
     files.check_writable(out.parent)

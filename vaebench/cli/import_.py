@@ -92,7 +92,7 @@ def _common(importer: str) -> list[click.Parameter]:
         click.Option(["--name"], help=f"The model's name: that of the card.  [default: --card's, else {importer}]"),
         click.Option(["--dataset"], shell_complete=complete(lambda: plugins.names("datasets")),
                      help="The dataset of the card.  [default: the one that the files name]"),
-        click.Option(["--data"], type=_FILE, help="Of images of your own: their folder, zip or file."),
+        click.Option(["--data"], type=_FILE, help="Images of your own: their folder, zip or file."),
         click.Option(["--out"], type=_FILE, required=True, help="Folder for card and weights."),
         click.Option(["--json", "as_json"], is_flag=True, help="JSON on stdout instead of a table."),
     ]  # fmt: skip

@@ -71,7 +71,7 @@ def _package(kind: str, name: str, folder: Path) -> dict[Path, str]:
 
 
 def _into(clone: Path, kind: str, name: str) -> dict[Path, str]:
-    """The files of a plug-in in a clone; the test is the last. UserError where it is not one."""
+    """The files of a plug-in in a clone; the test is the last. Raises UserError if it is not one."""
     room, module = plugins.FOLDERS[KINDS[kind]], name.replace("-", "_")
     for folder in (clone / "vaebench" / room, clone / "tests" / room):
         if not folder.is_dir():

@@ -44,37 +44,37 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--model", "models", multiple=True, metavar="NAMES",
               shell_complete=complete(lambda: sorted({name for _, name in cards.ids()})),
-              help="Of the zoo: a name, a pattern such as 'dp*', or several with commas.")  # fmt: skip
+              help="Models of the zoo: a name, a pattern such as 'dp*', or several with commas.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="NAMES",
-              shell_complete=complete(lambda: plugins.names("datasets")), help="In the same way.")  # fmt: skip
+              shell_complete=complete(lambda: plugins.names("datasets")), help="Datasets, in the same way.")  # fmt: skip
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @weights_option
-@click.option("--name", help="On the board, in the place of the card's: for other weights of its model.")
+@click.option("--name", help="Name on the board, instead of the card's: for other weights of its model.")
 @click.option("--trajectory", type=click.Path(path_type=Path),
               help="Folder of checkpoints along the training.  [default: the one beside the weights]")  # fmt: skip
 @metric_option
 @click.option("--preset", type=click.Choice(choice.PRESETS), default="standard", show_default=True)
 @click.option("--set", "changes", multiple=True, metavar="METRIC.FIELD=VALUE", help="Change a metric's parameter; "
               "likelihood.split=test[::10] is every tenth image.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=SEED, help="Of all evaluation noise.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed for all evaluation noise.")
 @options(data_option, device_option)
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16"]), default="float32",
-              show_default=True, help="bfloat16: of networks alone, and refused where a value shows it.")  # fmt: skip
+              show_default=True, help="bfloat16 is for networks alone; refused where a value shows it.")  # fmt: skip
 @max_draws_option
 @click.option("--in-flight", type=click.IntRange(1, 1024), help="Blocks at once.  [default: one for each CPU thread]")
 @click.option(
-    "--workers", type=click.IntRange(1, 1024), help="Blocks on so many processes of this machine (Dask, by TLS)."
+    "--workers", type=click.IntRange(1, 1024), help="Run blocks on this many processes of this machine (Dask, by TLS)."
 )
-@click.option("--cluster", metavar="ADDRESS", help="Blocks on the Dask cluster of this scheduler, tcp://host:8786 or "
+@click.option("--cluster", metavar="ADDRESS", help="Run blocks on this scheduler's Dask cluster, tcp://host:8786 or "
               "tls://host:8786. It is trusted: who reaches it can run code on its workers, and here.")  # fmt: skip
 @click.option("--inception-weights", "inception", metavar="FILE|download",
-              help="For fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
+              help="Inception, for fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
 @click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board, shipped or yours: same "
               "weights, data, metric, version, parameters, seed and number type.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")
 @click.option("--unchecked", is_flag=True, help="Evaluate even a model whose likelihood is not proper, or that breaks "
               "another promise; its values are marked.")  # fmt: skip
-@click.option("--budget", metavar="TIME", help="Such as 90s, 10m or 1h30m: what it is to take, shared by all metrics; "
+@click.option("--budget", metavar="TIME", help="Time such as 90s, 10m or 1h30m, shared by all metrics; "
               "each takes every n-th example, as many as fit, and its row's split says so.")  # fmt: skip
 @options(allow_code_option, own_boards_option, as_json_option)
 @click.pass_context
@@ -119,7 +119,7 @@ def run(
     from vaebench.models import loading
 
     if inception not in (None, DOWNLOAD) and not Path(inception).is_file():
-        raise UserError(f"--inception-weights {inception} is no file; name the weights, or {DOWNLOAD!r}")
+        raise UserError(f"--inception-weights {inception} is not a file; name the weights, or {DOWNLOAD!r}")
     choice.metrics(metrics, preset, changes)  # an error now, not after a download
     limit = None if budget is None else Budget.of(budgets.seconds(budget))
     settings = Settings(

@@ -24,8 +24,8 @@ from vaebench.core.registry import load_dataset
 @options(model_option, dataset_option)
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for weights, card and log.")
-@click.option("--seed", type=SEED, help="Instead of the card's.")
-@click.option("--epochs", type=click.IntRange(1, 10**6), help="Instead of the card's.")
+@click.option("--seed", type=SEED, help="Seed for training, instead of the card's.")
+@click.option("--epochs", type=click.IntRange(1, 10**6), help="Epochs, instead of the card's.")
 @click.option("--trajectory", type=click.IntRange(1, 10**4), metavar="N",
               help="Keep N checkpoints, evenly spaced, in a folder beside the weights.")  # fmt: skip
 @options(data_option, device_option, allow_code_option, as_json_option)

@@ -69,7 +69,7 @@ def _settings(device: str, seed: int, max_draws: int | None, data: Path | None, 
               help="The chance that an honest model has any row refuted.")  # fmt: skip
 @click.option("--tolerance", type=click.FloatRange(0), default=0.05, show_default=True,
               help="Relative, for estimates that have no standard error.")  # fmt: skip
-@click.option("--seed", type=SEED, default=1000, show_default=True, help="Of the re-evaluation.")
+@click.option("--seed", type=SEED, default=1000, show_default=True, help="Seed for the re-evaluation.")
 @click.option("--confirm", type=click.IntRange(0, 1000), default=5, show_default=True,
               help="Further seeds to evaluate before a row is refuted; 0 or 1: none.")  # fmt: skip
 @entry_options
@@ -126,10 +126,10 @@ def verify(
 @arguments
 @metric_option
 @click.option("--column", help="Show only this column.")
-@click.option("--seed", type=SEED, help="Of this seed.")
+@click.option("--seed", type=SEED, help="Only rows of this seed.")
 @class_option
 @entry_options
-@click.option("--device", help="Instead of the row's own: cpu, cuda, cuda:1.")
+@click.option("--device", help="Device, instead of the row's own: cpu, cuda, cuda:1.")
 @options(boards_option, as_json_option)
 @click.pass_context
 def reproduce(
