@@ -46,7 +46,7 @@ if TYPE_CHECKING:
               shell_complete=complete(lambda: sorted({name for _, name in cards.ids()})),
               help="Models of the zoo: a name, a pattern such as 'dp*', or several with commas.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="NAMES",
-              shell_complete=complete(lambda: plugins.names("datasets")), help="Datasets, in the same way.")  # fmt: skip
+              shell_complete=complete(lambda: plugins.names("datasets")), help="Datasets, likewise.")  # fmt: skip
 @click.option("--card", type=click.Path(path_type=Path), help="A card of your own, instead of --model.")
 @weights_option
 @click.option("--name", help="Name on the board, instead of the card's: for other weights of its model.")
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option("--cluster", metavar="ADDRESS", help="Run blocks on this scheduler's Dask cluster, tcp://host:8786 or "
               "tls://host:8786. It is trusted: who reaches it can run code on its workers, and here.")  # fmt: skip
 @click.option("--inception-weights", "inception", metavar="FILE|download",
-              help="Inception, for fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity has downloaded]")  # fmt: skip
+              help="Weights for fid.  [default: $VAEBENCH_INCEPTION, else what torch-fidelity downloaded]")  # fmt: skip
 @click.option("--only-missing", is_flag=True, help="Leave out what has a value on the board, shipped or yours: same "
               "weights, data, metric, version, parameters, seed and number type.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Neither read nor write the journal of finished blocks.")

@@ -27,9 +27,7 @@ class Options:
     """`card` says what the weights are of; `key` which state dict is meant, where the file has several."""
 
     card: Path = field(metadata={"help": "The card of the model that the weights are of."})
-    key: str | None = field(
-        default=None, metadata={"help": "Key of the state dict, where there are several: ema.model."}
-    )
+    key: str | None = field(default=None, metadata={"help": "Which state dict, if there are several: ema.model."})
 
 
 def _sets(content: Any, key: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
