@@ -121,7 +121,7 @@ def show(
     one model has no rank, nor have refuted rows, nor a collapsed model in columns that collapse makes perfect. `bound
     loose` marks a bound that has not converged, whose rank has slack for that.
     """
-    from vaebench.boards import export, headline, ranking
+    from vaebench.boards import export, headline, ranking, remarks
     from vaebench.cli import results
     from vaebench.cli import tables as terminal
 
@@ -144,7 +144,7 @@ def show(
         return
     if not chosen:
         table = headline.of_rows(dataset, rows, compare)
-        terminal.print_headline(table)
+        terminal.print_headline(table, remarks=remarks.of_board(table, rows, compare))
         seen = {cell.row.model for line in table.lines for cell in line.cells if cell and YOURS in cell.row.marks}
         if apart := sorted({row.model for row in rows if YOURS in row.marks} - seen):
             told = f"your rows of {', '.join(apart)} are of other protocols than these columns: --all shows them"

@@ -24,7 +24,7 @@ from vaebench.boards.verification import Judgement
 from vaebench.cli.streams import plain
 from vaebench.core.names import YOURS
 
-WIDTH = 160  # of tables that no terminal shows
+WIDTH = 170  # of tables that no terminal shows
 
 
 class _Console(Console):
@@ -139,8 +139,8 @@ def print_group(group: Group) -> None:
     print_table([*headings, "source"] if published else headings, lines, head, leading=1 if published else 2)
 
 
-def print_headline(table: Headline, only: str | None = None) -> None:
-    """A board at a glance: a line a model, what each column is, and what a person would say of it.
+def print_headline(table: Headline, only: str | None = None, remarks: Sequence[str] = ()) -> None:
+    """A board at a glance: a line a model, what each column is, and what a person would say of it, with `remarks`.
 
     With `only` the lines of that model, without what the columns are.
     """
@@ -157,7 +157,7 @@ def print_headline(table: Headline, only: str | None = None) -> None:
     sides = {"lower": " (lower)", "higher": " (higher)"}
     heads = [f">{column.measure.name}{sides.get(column.better, '')}" for column in columns]
     print_table([">rank", "model", *heads], lines, f"{table.dataset}: {table.kind}", leading=2)
-    for text in (headline.sentence(table), marks(letters), *(() if only else map(headline.legend, columns))):
+    for text in (headline.sentence(table), *remarks, marks(letters), *(() if only else map(headline.legend, columns))):
         click.echo(plain(text, encoding()))
 
 
@@ -178,7 +178,8 @@ def told(each: Cell | None, letters: dict[str, str], aside: Set[str] = frozenset
     words = [mark for mark in words if mark not in aside]
     letters.update({mark: mark[0] for mark in words})
     star = "*" if each.rank is not None and each.rank.first == 1 else ""
-    return " ".join([number(each.row.value, each.row.stderr), *sorted({*star, *(mark[0] for mark in words)})])
+    signs = "".join(sorted({*star, *(mark[0] for mark in words)}))
+    return f"{number(each.row.value, each.row.stderr)} {signs}".rstrip()
 
 
 def print_differences(found: Sequence[tuple[Row, Row, Paired]]) -> None:

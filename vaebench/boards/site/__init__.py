@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaebench.boards import headline as headlines
-from vaebench.boards import published
+from vaebench.boards import published, remarks
 from vaebench.boards.headline import Headline
 from vaebench.boards.overlay import Boards
 from vaebench.boards.site import across, artefacts, charts, downloads, matrix, render, sections, sheets, strips
@@ -35,12 +35,13 @@ Report = Callable[[int, int, str], None]
 class Board(NamedTuple):
     """One dataset: its name and line of description, its headline, its sections, and its sheets.
 
-    `strips` are thumbnails of samples by model, `data` files to take away.
+    `remarks` are sentences on the headline, `strips` thumbnails of samples by model, `data` files to take away.
     """
 
     dataset: str
     summary: str
     headline: Headline
+    remarks: list[str]
     sections: list[Section]
     measured: list[Sheet]
     published: list[Sheet]
@@ -136,7 +137,8 @@ def _board(boards: Boards, dataset: str) -> Board:
            for folder in boards.folders(dataset, model)[::-1] if (strip := strips.of_model(folder))}  # fmt: skip
     summary = render.summary("datasets", dataset)
     data = list(downloads.of_board(table, rows + others, compare))
-    return Board(dataset, summary, table, parts, measured, reported, cut, data)
+    said = remarks.of_board(table, rows, compare)
+    return Board(dataset, summary, table, said, parts, measured, reported, cut, data)
 
 
 def _dataset(board: Board) -> Iterator[tuple[str, bytes]]:
