@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module
 
-PARAMETERS, PARTS = 10**9, 50_000
+PARAMETERS, PARTS = 10**9, 20_000
 """Numbers in the parameters and buffers of one network, and modules in it."""
 
 

@@ -77,3 +77,15 @@ def test_a_deep_pickle_is_one_line_of_import(tmp_path: Path, refused: Callable[.
     call = ("import", "torch", tmp_path / "a.pt", "--card", tmp_path / "mine.toml", "--out", tmp_path / "out")
     refused(3, call, "its pickle is refused")
     assert not os.path.lexists(tmp_path / "out")
+
+
+def test_a_sparse_file_is_refused_before_it_is_hashed(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").touch()
+    os.truncate(tmp_path / "a.pt", 200 * 10**9)
+    with pytest.raises(DataError, match=f"has {200 * 10**9} bytes, more than"):
+        read_file(tmp_path / "a.pt")
+    os.truncate(tmp_path / "a.pt", 60 * 10**9)
+    start = time.monotonic()
+    with pytest.raises(DataError):
+        read_file(tmp_path / "a.pt")
+    assert time.monotonic() - start < 20

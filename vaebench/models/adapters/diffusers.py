@@ -47,7 +47,7 @@ def _of_card(space: Space, options: Options) -> Module:
     if not space.is_picture:
         raise ValueError(f"a model of diffusers is of images, not of examples of shape {space.shape}")
     colours = options.config.get("in_channels", 3)
-    if colours != space.shape[0]:
+    if type(colours) is not int or colours != space.shape[0]:
         raise ValueError(f"in_channels = {colours}, but the images have {space.shape[0]} colours")
     return Module(space, WIRING, _made(options))
 

@@ -17,6 +17,8 @@ from vaebench.core.errors import DataError, foreign
 from vaebench.core.tables import check_size
 from vaebench.models import prefixes
 
+MOST = 2**36
+"""Bytes of a PyTorch file, which may have an optimiser's state beside the parameters."""
 MOST_JSON = 2**20
 """Bytes of a file of options."""
 _SHOWN = 5
@@ -41,9 +43,13 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
     Beyond tensors and plain containers, only the classes and functions `allowed` may occur in it. Raises DataError if
     it is absent, truncated, a web page, or holds anything else, which could run code.
     """
-    digest = files.sha256(path)
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        if (size := files.check_plain(path)) > MOST:
+            raise DataError(f"{path} has {size} bytes, more than {MOST}")
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     _check_archive(path)
     _check_pickles(path)
     if head.lstrip()[:1] == b"<":
@@ -61,7 +67,7 @@ def read_file(path: Path, allowed: Sequence[Any] = ()) -> tuple[Any, str]:
                 "ask whoever made it for a plain state dict"
             ) from error
         raise DataError(f"{path} is truncated or not a PyTorch state dict ({type(error).__name__})") from error
-    return content, digest
+    return content, files.sha256(path)
 
 
 def _check_archive(path: Path) -> None:

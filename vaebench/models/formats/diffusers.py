@@ -4,6 +4,7 @@ Source: https://github.com/huggingface/diffusers, whose `save_pretrained` writes
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vaebench import __version__
-from vaebench.core import files
+from vaebench.core import files, size
 from vaebench.core.data import Space
 from vaebench.core.errors import DataError, foreign, shown
 from vaebench.models.adapters.diffusers import Kind, Options
@@ -50,8 +51,11 @@ def read(folder: Path, *, space: Space) -> Imported:
     left = DERIVED.get(kind, ())
     arguments = {k: v for k, v in config.items() if not k.startswith("_") and v is not None and k not in left}
     make, _ = adapter
-    with torch.device("meta"), foreign(lambda reason: DataError(f"{folder / CONFIG} makes no network: {reason}")):
-        shapes = make(space, Options(kind, arguments)).state_dict()
+    tell = f"{folder / CONFIG} makes no network"
+    with warnings.catch_warnings(), foreign(lambda reason: DataError(f"{tell}: {reason}")):
+        warnings.simplefilter("ignore")  # of sizes that are 0
+        with size.bounded(), torch.device("meta"):
+            shapes = make(space, Options(kind, arguments)).state_dict()
     found = _today(unwrapped(path, read_tensors(path)))
     state = {NETWORK + name: tensor for name, tensor in found.items()}
     check(StateDict(path, "", state), shapes)

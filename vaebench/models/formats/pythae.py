@@ -10,7 +10,8 @@ import torch
 
 from vaebench import __version__
 from vaebench.core.data import Space
-from vaebench.core.errors import DataError
+from vaebench.core.errors import DataError, shown
+from vaebench.core.tables import LATENT
 from vaebench.models.formats import Imported, Importer, StateDict, check, read_file, read_json, tensors
 from vaebench.models.formats._folding import centred, heads
 from vaebench.models.prefixes import unwrapped
@@ -43,10 +44,12 @@ def read(folder: Path, *, space: Space) -> Imported:
     if own:
         raise DataError(f"{folder} has its own {' and '.join(own)}, a pickle that runs code, and is not opened; load "
                         "it yourself, and evaluate it by vaebench.from_module")  # fmt: skip
-    if not isinstance(latent, int) or not 0 < latent < 2**20 or not isinstance(shape, list):
-        raise DataError(f"{folder / 'model_config.json'}: latent_dim = {latent!r} and input_dim = {shape!r} are none")
-    if tuple(shape) != space.shape and shape != [space.dims]:
-        raise DataError(f"{folder} is for examples of shape {tuple(shape)}, but --dataset has {space.shape}")
+    whole = isinstance(shape, list) and all(type(side) is int for side in shape)
+    if type(latent) is not int or not 0 < latent <= LATENT or not whole:
+        raise DataError(f"{folder / 'model_config.json'}: latent_dim = {shown(latent)} and input_dim = {shown(shape)} "
+                        f"should be a number up to {LATENT} and a list of numbers")  # fmt: skip
+    if shape not in (list(space.shape), [space.dims]):
+        raise DataError(f"{folder} is for examples of shape {shown(tuple(shape))}, but --dataset has {space.shape}")
     path = folder / "model.pt"
     content, digest = read_file(path)
     content = content.get("model_state_dict") if isinstance(content, dict) else content
@@ -90,7 +93,7 @@ def _likelihood(folder: Path, loss: object, space: Space) -> dict[str, Any]:
     if loss == "mse" and unit:
         return {"likelihood": "gaussian", "output": "unit", "scale": 1.0}
     if loss not in ("bce", "mse"):
-        raise DataError(f"{folder / 'model_config.json'}: reconstruction_loss = {loss!r} should be 'bce' or 'mse'")
+        raise DataError(f"{folder / 'model_config.json'}: reconstruction_loss = {shown(loss)} should be 'bce' or 'mse'")
     need = "two levels, such as mnist, or " if loss == "bce" else ""
     have = f"{space.levels} levels" if space.levels else "real numbers"
     raise DataError(f"{folder}: its loss {loss!r} is a likelihood of {need}real numbers in [0, 1], and --dataset has "
