@@ -44,9 +44,8 @@ def read(folder: Path, *, space: Space) -> Imported:
     if own:
         raise DataError(f"{folder} has its own {' and '.join(own)}, a pickle that runs code, and is not opened; load "
                         "it yourself, and evaluate it by vaebench.from_module")  # fmt: skip
-    shape = shape if isinstance(shape, list) else []
-    whole = bool(shape) and all(type(side) is int for side in shape)
-    if type(latent) is not int or not 0 < latent <= LATENT or not whole:
+    whole = isinstance(shape, list) and all(type(side) is int for side in shape)
+    if type(latent) is not int or not 0 < latent <= LATENT or not isinstance(shape, list) or not whole:
         raise DataError(f"{folder / 'model_config.json'}: latent_dim = {shown(latent)} and input_dim = {shown(shape)} "
                         f"should be a number up to {LATENT} and a list of numbers")  # fmt: skip
     if shape not in (list(space.shape), [space.dims]):
