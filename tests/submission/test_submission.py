@@ -268,7 +268,7 @@ def test_weights_of_another_architecture(mine: Path, write_card: WriteCard) -> N
 def test_a_card_that_claims_a_model_beyond_memory(mine: Path, write_card: WriteCard) -> None:
     recard(mine, write_card, model__hidden="[1000000, 1000000]")
     started = time.process_time()
-    one_fault(mine, "mine.toml", "instead of [1000000, 1000000]")
+    one_fault(mine, "mine.toml", "hidden = [1000000, 1000000] makes 1,000,065,000,001 parameters")
     assert time.process_time() - started < 5
 
 
