@@ -40,6 +40,7 @@ def packages(tmp_path: Path, vaebench: Invoke) -> Path:
     return tmp_path
 
 
+@pytest.mark.processes
 def test_the_tests_pass_as_they_are_written(packages: Path) -> None:
     shown = python("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", ".", path=packages, folder=packages)
     assert " passed" in shown
@@ -78,6 +79,7 @@ training = {epochs = 1}
 """
 
 
+@pytest.mark.processes
 def test_an_installed_plug_in_is_listed_and_runs(packages: Path) -> None:
     site = installed(packages)
     (packages / "coin.toml").write_text(CARD)

@@ -89,7 +89,7 @@ def test_a_false_row_is_refuted_and_loses_its_rank(measured: Path, vaebench: Inv
     assert {column: row.verified for column, row in stored(measured).items()} == verdicts
     assert stored(measured, 1000)["bpd"].verified == "unverified"
     shown = vaebench("board", "show", "digits", "--leaderboards", measured).stdout
-    assert "1.900 ± 0.012 b r" in shown
+    assert "1.900 ± 0.012 br" in shown
     assert "b bound loose, r refuted" in shown
     assert vaebench(*VERIFY, measured, "--level", 1e-300).exit_code == 0  # nothing is refuted at such a level
 

@@ -139,6 +139,7 @@ def test_a_global_that_a_function_reads_counts(monkeypatch: pytest.MonkeyPatch) 
     assert identity(reading) != before
 
 
+@pytest.mark.processes
 def test_another_process_finds_the_same() -> None:
     script = (
         "import torch; from vaebench.core.content import identity; from vaebench.metrics.likelihood import Likelihood\n"

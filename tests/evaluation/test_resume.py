@@ -148,6 +148,7 @@ def test_kill_9_at_any_moment_loses_no_finished_block(
     assert _values(boards) == uninterrupted
 
 
+@pytest.mark.processes
 def test_kill_9_between_blocks_computes_one_block_again_at_most(
     long: Args, vaebench: Invoke, boards: Path, uninterrupted: list[tuple[object, ...]], computed: list[None]
 ) -> None:

@@ -94,6 +94,7 @@ def test_the_gap_of_linear_gaussian_models_closes(family: str, measure: Measure)
     assert curve.y[-1] == values["nll_ais"].value < curve.y[0]
 
 
+@pytest.mark.slow
 def test_two_moons_agree_with_quadrature(moons: tuple[LatentVariableModel, Tensor, Tensor]) -> None:
     model, x, exact = moons
     values = found(model, x, Certified(images=150, steps=200))

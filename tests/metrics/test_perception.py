@@ -258,6 +258,7 @@ def efficient_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_imagenet_network_measures_samples(efficient_file: Path) -> None:
     metric = FdImagenet(samples=20, candidates=40, repeats=2, side=32, limit=30)
     torch.manual_seed(0)

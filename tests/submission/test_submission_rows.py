@@ -192,7 +192,7 @@ def test_kept_files_that_are_not_what_they_say(name: str, content: bytes, tree: 
     ((file, fault),) = problems(tree)
     assert (file, fault) == (
         f"leaderboards/digits/mine/{name}",
-        f"is no {path.suffix[1:]} file of a metric that is asked for",
+        f"is not a {path.suffix[1:]} file of a metric that is asked for",
     )
 
 

@@ -15,13 +15,24 @@ from vaebench.models.adapters._wiring import Wiring
 Kind = Literal["AutoencoderKL", "AutoencoderTiny"]
 WIRING = Wiring(likelihood="none", input="centred", output="centred")
 
+COUNTS = ("layers_per_block", "num_encoder_blocks", "num_decoder_blocks")
+BLOCKS = 32
+"""Of each; the library's own models have 1 to 3."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """`kind` is the library's class, and `config` its arguments."""
+    """`kind` is the library's class, and `config` its arguments, whose counts of blocks are at most `BLOCKS`."""
 
     kind: Kind
     config: Table = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in COUNTS:
+            given = self.config.get(name, 1)
+            for count in given if isinstance(given, list | tuple) else (given,):
+                if type(count) is not int or not 0 <= count <= BLOCKS:
+                    raise ValueError(f"config: {name} = {given!r} should be integers from 0 to {BLOCKS}")
 
 
 def _made(options: Options) -> nn.Module:
