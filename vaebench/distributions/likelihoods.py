@@ -67,7 +67,7 @@ class ContinuousBernoulli(Likelihood):
         if levels is not None:
             raise ValueError(
                 f"a continuous-bernoulli likelihood is a density of numbers in [0, 1], but the data has {levels} "
-                "integer levels; name their dequantised twin, such as mnist-grey-dequantised (docs/likelihoods.md)"
+                "integer levels; name their dequantised twin, <dataset>-dequantised (docs/likelihoods.md)"
             )
         return shape[0]
 

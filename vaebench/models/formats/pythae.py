@@ -97,7 +97,7 @@ def _likelihood(folder: Path, loss: object, space: Space) -> dict[str, Any]:
     need = "two levels, such as mnist, or " if loss == "bce" else ""
     have = f"{space.levels} levels" if space.levels else "real numbers"
     raise DataError(f"{folder}: its loss {loss!r} is a likelihood of {need}real numbers in [0, 1], and --dataset has "
-                    f"{have}; name a twin such as mnist-grey-dequantised (docs/likelihoods.md)")  # fmt: skip
+                    f"{have}; name its twin, <dataset>-dequantised (docs/likelihoods.md)")  # fmt: skip
 
 
 plugin = Importer(("DIR",), read, of_dataset=True)
