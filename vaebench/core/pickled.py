@@ -70,8 +70,8 @@ def read(content: bytes) -> Any:
 def words(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
     """The words of the pickle at the place of `file`, each with its argument, to its end. Nothing is done.
 
-    Raises RefusedError if there are more than `WORDS`, or more than `DEPTH` marks wait; other ValueErrors at what is no
-    pickle.
+    Raises RefusedError if there are more than `WORDS`, or more than `DEPTH` marks wait; other ValueErrors at what is
+    not a pickle.
     """
     marks = 0
     for count, (word, argument, _) in enumerate(pickletools.genops(file)):

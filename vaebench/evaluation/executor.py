@@ -27,7 +27,7 @@ class LostError(UserError):
 class Pass(NamedTuple):
     """A pass of `function` over `split`, read over and over: all that the values of a block depend on.
 
-    `function` is given `rows` where that is no None. `cut` is what `batch` and `rows` are divided by at first.
+    `function` is given `rows` where that is not None. `cut` is what `batch` and `rows` are divided by at first.
     """
 
     function: Callable[..., Values]

@@ -85,7 +85,7 @@ def _check_archive(path: Path) -> None:
 def _check_pickles(path: Path) -> None:
     """Raises DataError if a pickle in a PyTorch file has more words, or deeper ones, than tensors need.
 
-    Its words are counted before any is done: torch does them one by one. What is no pickle is left to torch.
+    Its words are counted before any is done: torch does them one by one. What is not a pickle is left to torch.
     """
     tell = f"{path} is no PyTorch state dict: its pickle is refused"
     with foreign(lambda reason: DataError(f"{tell}: {reason}")), ExitStack() as opened:

@@ -44,12 +44,12 @@ def read(folder: Path, *, space: Space) -> Imported:
     if own:
         raise DataError(f"{folder} has its own {' and '.join(own)}, a pickle that runs code, and is not opened; load "
                         "it yourself, and evaluate it by vaebench.from_module")  # fmt: skip
-    whole = isinstance(shape, list) and all(type(side) is int for side in shape)
-    if type(latent) is not int or not 0 < latent <= LATENT or not isinstance(shape, list) or not whole:
+    sides = shape if isinstance(shape, list) else []
+    if type(latent) is not int or not 0 < latent <= LATENT or {type(side) for side in sides} != {int}:
         raise DataError(f"{folder / 'model_config.json'}: latent_dim = {shown(latent)} and input_dim = {shown(shape)} "
                         f"should be a number up to {LATENT} and a list of numbers")  # fmt: skip
-    if shape not in (list(space.shape), [space.dims]):
-        raise DataError(f"{folder} is for examples of shape {shown(tuple(shape))}, but --dataset has {space.shape}")
+    if sides not in (list(space.shape), [space.dims]):
+        raise DataError(f"{folder} is for examples of shape {shown(tuple(sides))}, but --dataset has {space.shape}")
     path = folder / "model.pt"
     content, digest = read_file(path)
     content = content.get("model_state_dict") if isinstance(content, dict) else content
