@@ -128,10 +128,12 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 37))])
 def test_kill_9_at_any_moment_loses_no_finished_block(
-    long: Args, vaebench: Invoke, boards: Path, uninterrupted: list[tuple[object, ...]], computed: list[None]
+    seed: int, long: Args, vaebench: Invoke, boards: Path, uninterrupted: list[tuple[object, ...]], computed: list[None]
 ) -> None:
-    moments = random.Random(0)
+    """Two moments of a run; 74 with the slow ones."""
+    moments = random.Random(seed)
     kept = 0
     for _ in range(2):
         process = _start((*long, "--in-flight", moments.choice((1, 2))))

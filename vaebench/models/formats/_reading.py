@@ -123,11 +123,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     with foreign(lambda reason: DataError(f"{path} is not JSON: {reason}")):
-        found = json.loads(content)
+        found = json.loads(content, parse_constant=_no_number)
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}, not an object")
         check_size(found)
     return found
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is not a number of JSON")
 
 
 def tensors(path: Path, content: Any) -> dict[str, Tensor]:
