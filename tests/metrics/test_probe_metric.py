@@ -77,6 +77,14 @@ def test_small_subsets_are_averaged(measure: Measure) -> None:
     assert abs(many.value - float(spread.mean())) < 4 * error * (1 / 5 + 1 / 20) ** 0.5
 
 
+def test_training_sets_that_overlap_say_so(measure: Measure) -> None:
+    found = measure(Probe(), plain(), clouds(2.0, train=1500, test=100))
+    marked = {column for column, each in found.items() if each.marks == ("shared images",)}
+    assert marked == {"probe_100", "probe_1000", "knn_100", "knn_1000"}
+    found = measure(Probe(subsets=1), plain(), clouds(2.0, train=1500, test=100))
+    assert not any(each.marks for each in found.values())
+
+
 def test_the_spread_of_several_trainings_is_in_the_error() -> None:
     correct = torch.arange(1000)[None] < torch.tensor([[600], [700], [800]])
     found = accuracy("probe_100", correct)

@@ -10,6 +10,7 @@ from torch import Tensor
 from vaebench.core.data import Dataset, Split
 from vaebench.core.metric import Column, Curve, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
+from vaebench.core.names import SHARED_IMAGES
 from vaebench.functional import intervals
 from vaebench.functional.probe import logistic_probe, nearest_neighbours, stratified
 from vaebench.functional.random import derive
@@ -51,7 +52,8 @@ class Probe(Metric):
     `probe_*` is multinomial logistic regression on dimensions standardised over its training examples, L2 penalty
     1 / (2 `inverse_penalty`) on the summed loss: fixed, not chosen by validation. `knn_*` is the vote of the
     `neighbours` nearest in the embedding as it is, in which a unit is one of the prior's. Training subsets are random
-    and stratified; of up to 1,000 examples `subsets` of them are averaged. A size that the split lacks is left out.
+    and stratified; of up to 1,000 examples `subsets` of them are averaged, and marked `shared images` if any two have
+    an example in common. A size that the split lacks is left out.
     Standard errors and intervals are as in `accuracy`. The embedding of a
     hierarchical model joins all groups; `probe_top_group` is its first group's mean alone, all training examples.
     Whether each test image was classified rightly with all training examples is kept beside the rows.
@@ -106,8 +108,10 @@ class Probe(Metric):
         for kind, classify in (("probe", self._logistic), ("knn", self._nearest)):
             found: dict[int, Measurement] = {}
             for size in sorted({*(s for s in SIZES if s <= len(y)), len(y)}):
-                correct = self._correct(classify, z, y, query, truth, size, run.seed)
-                found[size] = accuracy(f"{kind}_{size}", correct)
+                parts = self._parts(y, size, run.seed)
+                correct = torch.stack([classify(z[part], y[part], query) == truth for part in parts])
+                marks = (SHARED_IMAGES,) if len(torch.cat(parts).unique()) < len(parts) * size else ()
+                found[size] = accuracy(f"{kind}_{size}", correct)._replace(marks=marks)
                 if size in SIZES:
                     yield found[size]
             heights = tuple(each.value for each in found.values())
@@ -127,15 +131,12 @@ class Probe(Metric):
     def _nearest(self, z: Tensor, y: Tensor, query: Tensor) -> Tensor:
         return nearest_neighbours(z, y, query, self.neighbours)
 
-    def _correct(
-        self, classify: Classify, z: Tensor, y: Tensor, query: Tensor, truth: Tensor, size: int, seed: int
-    ) -> Tensor:
-        """Whether each test example is classified rightly after each training on `size` examples, (R, N) bool."""
+    def _parts(self, y: Tensor, size: int, seed: int) -> list[Tensor]:
+        """The training sets of `size` examples of labels `y`, each (size,) int64."""
         if size == len(y):
-            return (classify(z, y, query) == truth)[None]
+            return [torch.arange(size)]
         count = self.subsets if size <= REPEATED else 1
-        parts = [stratified(y, size, derive(seed, size, number)) for number in range(count)]
-        return torch.stack([classify(z[part], y[part], query) == truth for part in parts])
+        return [stratified(y, size, derive(seed, size, number)) for number in range(count)]
 
 
 plugin = {"quick": Probe(), "standard": Probe(), "paper": Probe()}
