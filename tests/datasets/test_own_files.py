@@ -210,6 +210,7 @@ def test_what_is_wrong_is_one_line(fault: str, zipped: bool, tmp_path: Path) -> 
     with pytest.raises(DataError, match=says) as error:
         load(tmp_path)
     assert "\n" not in str(error.value)
+    assert "<_io." not in str(error.value)
     assert str(tmp_path) in str(error.value)
 
 

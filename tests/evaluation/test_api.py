@@ -14,6 +14,7 @@ from click.testing import Result
 
 import vaebench
 from vaebench.boards import store
+from vaebench.core.checks import Check, Checks
 from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.errors import DataError, UserError
 from vaebench.evaluation.entry import of_model
@@ -180,6 +181,10 @@ def test_the_suite_of_checks_from_python(model: Any) -> None:
     assert [check.name for check in found] == [
         check.name for check in vaebench.check("vae", "digits", metrics=["likelihood"])
     ]
+    lines = str(found).splitlines()
+    assert lines == [f"ok        {check.name}" for check in found]
+    broken = Checks([Check("adds up", False, "3"), Check("is odd", False, "too few", undecided=True)])
+    assert str(broken) == "FAILED    adds up: 3\nundecided is odd: too few"
 
 
 SAME: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {

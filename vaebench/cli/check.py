@@ -88,9 +88,6 @@ def check(
     if as_json:
         terminal.print_json([result._asdict() for result in results])
     else:
-        rows = [
-            (result.name, "undecided" if result.undecided else _result(result.passed), result.detail)
-            for result in results
-        ]
+        rows = [(each.name, each.result, each.detail) for each in results]
         terminal.print_table(("promise", "result", "what was seen"), rows)
     ctx.exit(1 if any(result.failed for result in results) else 0)

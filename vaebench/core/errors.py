@@ -1,10 +1,13 @@
 """Errors that a user can mend: one line that names the thing, the value and the remedy."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
 LONGEST = 300  # characters of what a library or a stranger says
+_OBJECT = re.compile(r" ?<[\w.]+ (name=|object at )[^>]*>")
+"""How Python shows an open file, or what has no text: it tells a reader nothing."""
 
 
 class UserError(Exception):
@@ -66,5 +69,5 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     printable = "".join(sign if sign.isprintable() else " " for sign in str(error))
-    text = brief(" ".join(printable.split()))
+    text = brief(" ".join(_OBJECT.sub("", printable).split()))
     return text if text and isinstance(error, OSError | ValueError) else f"{type(error).__name__} {text}".rstrip()

@@ -10,7 +10,7 @@ import torch
 
 from vaebench.boards.rows import Row
 from vaebench.core import checks, files, registry
-from vaebench.core.checks import Check
+from vaebench.core.checks import Checks
 from vaebench.core.data import Dataset
 from vaebench.core.device import torch_device
 from vaebench.core.errors import DataError, UserError, unknown
@@ -87,8 +87,8 @@ def check(
     weights: str | Path | None = None,
     allow_code: bool = False,
     progress: Progress | None = None,
-) -> list[Check]:
-    """The outcome of each check of the conformance suite: on a model, its dataset, and metrics.
+) -> Checks:
+    """The outcome of each check of the conformance suite on a model, its dataset and metrics; prints a line for each.
 
     Args:
         model: as in `evaluate`; a card's weights are read if it has any.
@@ -117,7 +117,7 @@ def check(
         network = _own(model, content)
     found = [*checks.check_model(network), *checks.check_dataset(content)]
     presets = chain.from_iterable(choice.presets(name).values() for name in metrics)
-    return found + [result for preset in presets for result in checks.check_metric(preset)]
+    return Checks([*found, *(result for preset in presets for result in checks.check_metric(preset))])
 
 
 def evaluate(
