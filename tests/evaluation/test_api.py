@@ -14,9 +14,10 @@ from click.testing import Result
 
 import vaebench
 from vaebench.boards import store
-from vaebench.core.checks import Check, Checks
+from vaebench.core.checks import Check
 from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.errors import DataError, UserError
+from vaebench.evaluation import api
 from vaebench.evaluation.entry import of_model
 from vaebench.evaluation.results import NoValueError, Results, Value
 from vaebench.metrics.likelihood import Likelihood
@@ -183,7 +184,7 @@ def test_the_suite_of_checks_from_python(model: Any) -> None:
     ]
     lines = str(found).splitlines()
     assert lines == [f"ok        {check.name}" for check in found]
-    broken = Checks([Check("adds up", False, "3"), Check("is odd", False, "too few", undecided=True)])
+    broken = api.Checks([Check("adds up", False, "3"), Check("is odd", False, "too few", undecided=True)])
     assert str(broken) == "FAILED    adds up: 3\nundecided is odd: too few"
 
 

@@ -7,7 +7,7 @@ Statistical checks compare with exact identities in standard errors and fail bey
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NamedTuple, final
+from typing import NamedTuple
 
 import torch
 from scipy import stats
@@ -267,14 +267,6 @@ _MODEL: dict[str, Callable[[LatentVariableModel], str]] = {
     "samples agree with scores": _sampling,
     "foreign data and loose state dicts are refused": _refusals,
 }
-
-
-@final
-class Checks(list[Check]):
-    """The outcomes of several checks: prints as a line for each, with what was seen where it was not kept."""
-
-    def __str__(self) -> str:
-        return "\n".join(f"{each.result:<10}{each.name}" + f": {each.detail}" * bool(each.detail) for each in self)
 
 
 def check_model(model: LatentVariableModel, *, quick: bool = False) -> Iterator[Check]:

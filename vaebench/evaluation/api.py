@@ -5,12 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import final
 
 import torch
 
 from vaebench.boards.rows import Row
 from vaebench.core import checks, files, registry
-from vaebench.core.checks import Checks
+from vaebench.core.checks import Check
 from vaebench.core.data import Dataset
 from vaebench.core.device import torch_device
 from vaebench.core.errors import DataError, UserError, unknown
@@ -34,6 +35,14 @@ from vaebench.models.own import Unbound
 
 DTYPES = ("float32", "float64", "bfloat16")
 MOST_SEED = 2**63 - 1
+
+
+@final
+class Checks(list[Check]):
+    """The outcomes of several checks: prints as a line for each, with what was seen where it was not kept."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{each.result:<10}{each.name}" + f": {each.detail}" * bool(each.detail) for each in self)
 
 
 def load_dataset(name: str, *, data: str | Path | None = None, download: bool = True) -> Dataset:
