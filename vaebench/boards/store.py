@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,19 +128,32 @@ def read_file(path: Path) -> list[Row]:
     DataError names the file where it cannot be read, is of another schema, holds other rows than it says or more than
     `MOST_ROWS`, or is not one of vaebench's.
     """
-    with readable(path), opened(path) as parquet:
+    with readable(path):
+        version, rows = _rows(_content(path))
+        if version != VERSION:
+            older = "do `vaebench board migrate` once" if version == "1" else "update vaebench"
+            raise DataError(f"{path} is of row schema {version}, and this vaebench reads {VERSION}: {older}")
+        if {(each.dataset, each.model) for each in rows} != {(path.parent.name, path.stem)}:
+            raise ValueError("no rows, or rows of another model or dataset")
+        return list(rows)
+
+
+@lru_cache(maxsize=256)
+def _rows(content: bytes) -> tuple[str, tuple[Row, ...]]:
+    """The row schema of a Parquet file's content, and its rows if they are of this one; ValueError if it is damaged.
+
+    One command asks for the same boards several times: equal bytes are checked once.
+    """
+    with _parquet(content, MOST_ROWS) as parquet:
         said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
         found = parquet.schema_arrow
         if (version := said.get("schema", "1" if "facet" not in found.names else VERSION)) != VERSION:
-            older = "do `vaebench board migrate` once" if version == "1" else "update vaebench"
-            raise DataError(f"{path} is of row schema {version}, and this vaebench reads {VERSION}: {older}")
+            return version, ()
         checked(found, SCHEMA)
-        rows = [row(record | {"marks": tuple(record["marks"])}) for record in records(parquet)]
-        if {(each.dataset, each.model) for each in rows} != {(path.parent.name, path.stem)}:
-            raise ValueError("no rows, or rows of another model or dataset")
+        rows = tuple(row(record | {"marks": tuple(record["marks"])}) for record in records(parquet))
         if (said.get("rows"), said.get("sha256")) != (str(len(rows)), digest(rows)):
             raise ValueError(f"its {len(rows)} rows are not the {said.get('rows', 'unknown number')} that were written")
-        return rows
+        return version, rows
 
 
 @contextmanager
@@ -156,9 +170,19 @@ def opened(path: Path, most: int = MOST_ROWS) -> Iterator[pq.ParquetFile]:
     Few bytes can be many: a long text that all rows share is kept once. Nothing of a column is asked of the footer,
     since a damaged one can then end the process.
     """
+    with _parquet(_content(path), most) as parquet:
+        yield parquet
+
+
+def _content(path: Path) -> bytes:
     if (size := files.check_plain(path)) > MOST_BYTES:
         raise ValueError(f"it is of {size} bytes, more than {MOST_BYTES}")
-    with pq.ParquetFile(io.BytesIO(path.read_bytes()), page_checksum_verification=True) as parquet:
+    return path.read_bytes()
+
+
+@contextmanager
+def _parquet(content: bytes, most: int) -> Iterator[pq.ParquetFile]:
+    with pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True) as parquet:
         groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
         said, held = parquet.metadata.num_rows, sum(group.num_rows for group in groups)
         if (count := max(said, held)) > most:
