@@ -41,6 +41,7 @@ def runs(noise: np.random.Generator, spread: float, own: float, fault: float = 0
     return found
 
 
+@pytest.mark.slow
 def test_an_honest_model_is_refuted_as_rarely_as_the_level_says() -> None:
     noise = np.random.default_rng(0)
     repeats, level = 4000, 0.05

@@ -235,6 +235,7 @@ def test_a_run_is_reproduced_bit_for_bit_without_the_journal(
     assert {path: path.read_bytes() for path in measured.rglob("*.*")} == content
 
 
+@pytest.mark.slow
 def test_a_run_that_read_a_trajectory_is_reproduced_with_it(vaebench: Invoke, boards: Path) -> None:
     subject = ("--leaderboards", boards, "--metric", "tracin")
     run = (

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.types import _size
+from weekly import weekly
 
 from vaebench.core import normaliser
 from vaebench.core.checks import PROPER, check_model
@@ -105,7 +106,7 @@ SOUND = {
 }
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", weekly(SOUND, *(name for name in SOUND if name != "mixture, colours")))
 def test_what_is_proper_is_found_so(name: str) -> None:
     assert normalised(SOUND[name]()) == Finding("ok")
 

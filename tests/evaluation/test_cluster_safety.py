@@ -117,6 +117,7 @@ def test_a_worker_that_dies_while_it_is_asked_is_no_other_version(
         pass
 
 
+@pytest.mark.processes
 def test_the_help_says_what_a_cluster_is_trusted_with(vaebench: Callable[..., Result]) -> None:
     told = " ".join(vaebench("run", "--help").output.split())
     assert "It is trusted: who reaches it can run code on its workers, and here." in told

@@ -124,6 +124,7 @@ def test_separability_and_explicitness_of_the_poles() -> None:
     assert sap(torch.tensor([[0.5, 0.9]])) == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 def test_the_area_and_its_error_are_those_of_a_library_and_of_repeats() -> None:
     train, _ = samples("noise")
     codes = train.codes + 0.5 * train.factors  # each code knows a little

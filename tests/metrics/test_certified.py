@@ -105,6 +105,7 @@ def test_two_moons_agree_with_quadrature(moons: tuple[LatentVariableModel, Tenso
     assert mean_stderr(values["nll_k"] - exact)[1] > 2 * stderr  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_a_schedule_that_ends_before_one_is_seen_on_two_moons(
     moons: tuple[LatentVariableModel, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:

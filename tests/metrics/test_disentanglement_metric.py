@@ -103,6 +103,7 @@ def test_a_code_of_one_factor_alone_has_no_gap_for_the_others(measure: Measure) 
     assert found["factor_vae_score"].value < 0.6
 
 
+@pytest.mark.slow
 def test_no_cut_of_the_work_changes_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Known(MIXED).eval()
     before = model.matrix.detach().clone()

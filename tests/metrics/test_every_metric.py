@@ -16,6 +16,7 @@ import pytest
 import torch
 from perceptive import efficient
 from torch import Tensor, nn
+from weekly import weekly
 
 from vaebench.boards.classes import title
 from vaebench.core import files
@@ -61,6 +62,7 @@ DECODING = {
     "certified", "cloud-reconstruction", "cloud-samples", "code-length", "fd-domain", "fd-imagenet", "fid", "gallery",
     "likelihood", "pocket-leak", "reconstruction", "regret", "tracin",
 }  # fmt: skip
+METRICS = plugins.names("metrics")
 TRIED = ("fd-domain", "likelihood", "probe")  # of draws of the prior, of posterior draws, of embeddings and labels
 LOOKING = {
     "cloud-samples",
@@ -253,7 +255,7 @@ def placed(name: str, weights: Path) -> Case:
     raise AssertionError(f"{name} applies to none of the datasets here; add one")
 
 
-@pytest.fixture(scope="module", params=plugins.names("metrics"))
+@pytest.fixture(scope="module", params=weekly(METRICS, *(name for name in METRICS if name != "fd-imagenet")))
 def every(request: pytest.FixtureRequest, weights: Path) -> Case:
     """Each metric."""
     return placed(request.param, weights)
@@ -261,7 +263,7 @@ def every(request: pytest.FixtureRequest, weights: Path) -> Case:
 
 @pytest.fixture(
     scope="module",
-    params=[name if name in TRIED else pytest.param(name, marks=pytest.mark.slow) for name in plugins.names("metrics")],
+    params=weekly(METRICS, *TRIED),
 )
 def case(request: pytest.FixtureRequest, weights: Path) -> Case:
     """Each metric, those that are not `TRIED` where slow tests run."""

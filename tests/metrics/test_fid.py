@@ -15,6 +15,7 @@ from click.testing import Result
 from PIL import Image
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
+from weekly import weekly
 
 from vaebench.core import files, remote
 from vaebench.core.data import Dataset, Space
@@ -71,7 +72,7 @@ def reference(a: Path, b: Path, weights: Path, layer: str) -> float:
 
 @pytest.mark.parametrize(
     ("channels", "layer", "count"),
-    [(1, "64", 12), (3, "64", 12), pytest.param(1, "2048", 40, marks=pytest.mark.slow)],
+    weekly([(1, "64", 12), (3, "64", 12), (1, "2048", 40)], (1, "64", 12)),
 )
 def test_the_distance_is_torch_fidelitys_on_the_same_png_folders(
     channels: int, layer: str, count: int, weights: Path, tmp_path: Path
@@ -87,7 +88,7 @@ def test_the_distance_is_torch_fidelitys_on_the_same_png_folders(
 
 
 @pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
-@pytest.mark.parametrize("layer", ["192", "768"])
+@pytest.mark.parametrize("layer", weekly(["192", "768"], "192"))
 def test_features_are_torch_fidelitys_with_batch_norm_folded(
     layer: str, arithmetic: inception.Arithmetic, weights: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Models whose posteriors are far narrower than rounding: every metric that scores its own draws knows the answer."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import final
@@ -8,6 +9,7 @@ from typing import final
 import pytest
 import torch
 from torch import Tensor, nn
+from weekly import weekly
 
 from vaebench.core.data import Batch, Dataset, Space, Split
 from vaebench.core.metric import Measurement
@@ -60,10 +62,10 @@ def data(reach: float) -> Dataset:
     return Dataset("needles", Space((L,), None, "density"), splits, "")
 
 
-CASES = pytest.mark.parametrize(
-    ("log_variance", "reach", "dtype"),
-    [(v, reach, dtype) for v in LOG_VARIANCES for reach in (1.0, 50.0) for dtype in (torch.float32, torch.float64)],
-)
+NEEDLES = list(itertools.product(LOG_VARIANCES, (1.0, 50.0), (torch.float32, torch.float64)))
+CASES = pytest.mark.parametrize(("log_variance", "reach", "dtype"), NEEDLES)
+FEW = pytest.mark.parametrize(("log_variance", "reach", "dtype"), weekly(NEEDLES, *NEEDLES[::5]))
+"""Each variance, reach and kind of number in one case; the others where slow tests run."""
 
 
 def entropy(log_variance: float) -> float:
@@ -84,7 +86,7 @@ def test_the_aggregate_posterior_scores_its_own_draws(log_variance: float, reach
     assert len(mixture(mean, spread).components) + len(mixture(mean, spread).narrow_mean) == N
 
 
-@CASES
+@FEW
 def test_every_metric_of_the_aggregate(log_variance: float, reach: float, dtype: torch.dtype, measure: Measure) -> None:
     model, places = Needles(log_variance, dtype), math.log(N / 2)
     found = measure(Information(draws=3000), model, data(reach))

@@ -71,6 +71,7 @@ def test_a_pocket_and_a_leak_are_found_each_in_its_column(measure: Measure) -> N
     assert leaking["pockets"].value < 2 * QUICK.tail
 
 
+@pytest.mark.slow
 def test_the_picture_has_a_panel_more_in_generation_space_and_is_the_same_again(
     measure: Measure, kept: dict[str, bytes]
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_picture_has_a_panel_more_in_generation_space_and_is_the_same_again(
     assert sizes[1] == sizes[2]
 
 
+@pytest.mark.slow
 def test_a_dp_twin_has_fewer_pockets_on_two_moons(measure: Measure, moons: Dataset) -> None:
     plain, twin = (measure(QUICK, moons_model(name, moons), moons)["pockets"] for name in ("vae", "dpvae"))
     assert plain.stderr is not None

@@ -67,6 +67,7 @@ def test_labels_that_mean_nothing_give_chance(measure: Measure) -> None:
         assert abs(found.value - 0.5) < 4 * found.stderr
 
 
+@pytest.mark.slow
 def test_small_subsets_are_averaged(measure: Measure) -> None:
     dataset = clouds(2.0, train=1500, test=4000)
     many = measure(Probe(subsets=20), plain(), dataset)["probe_100"]

@@ -388,6 +388,7 @@ def errors(name: str, found: Tensor, images: list[int]) -> Tensor:
     return torch.tensor(rows)
 
 
+@pytest.mark.slow
 def test_an_image_has_the_releases_scores(release: LikelihoodRegret) -> None:
     assert float(errors("mnist", ours(release, "mnist", [2], Regret()), [2]).abs().max()) < 4
 

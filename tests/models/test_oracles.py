@@ -220,7 +220,7 @@ PATCHES = [
     (sigma_for_variance, "flat", 0.3, "nll"),
     (sigma_for_variance, "decoupled", 0.3, "rate"),
     *((swap_prior_and_posterior, name, 0.3, "nll") for name in NAMES),
-    (round_k_down, "flat", 0.0, "ess"),
+    pytest.param(round_k_down, "flat", 0.0, "ess", marks=pytest.mark.slow),
 ]
 
 

@@ -154,6 +154,7 @@ def test_kill_9_and_resume_gives_the_same_files(whole: Path, tmp_path: Path) -> 
     assert (tmp_path / "tiny.safetensors").read_bytes() == (whole / "tiny.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_interruption_before_or_after_any_write(
     whole: Path, tmp_path: Path, cut_short: Callable[[Callable[[], object], int, bool], None]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from weekly import weekly
 
 from vaebench.core import files
 from vaebench.core import registry as plugins
@@ -99,7 +100,10 @@ def test_weights_were_made_by_the_recipe_of_the_card(card_id: str) -> None:
     assert same != outdated(card)
 
 
-@pytest.mark.parametrize("card_id", [i for i in CARDS if i.startswith("digits/")])
+@pytest.mark.parametrize(
+    "card_id",
+    weekly((i for i in CARDS if i.startswith("digits/")), *(f"digits/{i}" for i in ("vae", "dpvae", "hvae", "nvae"))),
+)
 def test_a_digits_model_keeps_its_promises(card_id: str) -> None:
     model = built(CARDS[card_id])
     if CARDS[card_id].weights is not None:

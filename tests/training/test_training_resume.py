@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from training_runs import RECIPES, bits, bits_card, digits, digits_card, log, run, stop_at
+from weekly import weekly
 
 from vaebench.core.errors import UserError
 from vaebench.models.card import Recipe
@@ -69,7 +70,7 @@ def test_interruption_in_this_process(name: str, tmp_path: Path, uninterrupted: 
     assert (tmp_path / "tiny.safetensors").read_bytes() == uninterrupted[name]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", weekly(RECIPES, "plain"))
 def test_a_long_epoch_is_resumed_within(
     name: str, tmp_path: Path, uninterrupted: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

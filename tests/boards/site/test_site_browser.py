@@ -14,6 +14,7 @@ from vaebench.core import files
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("there is no chromium on the PATH (Debian's package of that name)", allow_module_level=True)
+pytestmark = pytest.mark.processes
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it is in vaebench[dev]")
 
 PAGES = ("index.html", "datasets/mnist.html", "datasets/cifar10.html", "models/mnist/alpha.html", "models/alpha.html")

@@ -178,7 +178,9 @@ def stop_at(last: int) -> training.Report:
 CRVAE = {"name": "consistency", "base": {"name": "nvae"}, "strength": 0.1}
 
 
-@pytest.mark.parametrize("options", [{"name": "nvae"}, CRVAE], ids=["nvae", "consistency"])
+@pytest.mark.parametrize(
+    "options", [{"name": "nvae"}, pytest.param(CRVAE, marks=pytest.mark.slow)], ids=["nvae", "consistency"]
+)
 def test_it_trains_and_resumes_to_the_bit(options: dict[str, Any], tmp_path: Path) -> None:
     made = card(options, ema=0.9)
     training.train(made, few(), tmp_path / "whole", device=CPU, report=silent)
