@@ -28,7 +28,7 @@ class Entrant(NamedTuple):
 
 
 def class_of(row: Row) -> Class:
-    """The class of a row. Of a measured one the comparability holds what its metric's value depends on."""
+    """The class of a row. A measured row's comparability holds what its metric's value depends on."""
     where = (row.dataset, row.metric, row.split, row.metric_version, row.comparability, row.facet)
     return Class(*where, row.origin, row.data_fingerprint or "")
 
@@ -85,7 +85,7 @@ def differences(a: Row, b: Row) -> list[str]:
 
 
 def lowest_seeds(rows: Iterable[Row]) -> list[Row]:
-    """Of rows that differ in the seed alone the lowest one, so that none is picked by its value; in order."""
+    """The row of the lowest seed among those that differ in the seed alone, so that no value is picked; in order."""
     lowest: dict[tuple[object, ...], Row] = {}
     for row in sorted(rows, key=lambda each: (each.dataset, each.model, each.identity)):
         lowest.setdefault((class_of(row), entrant(row), row.parameters, row.column), row)

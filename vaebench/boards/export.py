@@ -29,8 +29,8 @@ def json_lines(rows: Iterable[Row]) -> str:
 def card_data(rows: Sequence[Row]) -> "ModelCardData":
     """The measured rows of one model that have a value, as the header of its card: `to_yaml()` is its text.
 
-    Of several seeds the lowest, as where models are ranked, so that none is picked by its value. One result for each
-    dataset and split; a metric's `type` is the column, its `args` the protocol, and what says how far to trust it:
+    The lowest of several seeds stands for them, as where models are ranked, so that no value is picked. One result for
+    each dataset and split; a metric's `type` is the column, its `args` the protocol, and what says how far to trust it:
     standard error, n, seed, verdict, versions. The format's own `verified` is left out: it stands for Hugging Face's
     evaluation. Raises ValueError if there is no value, or if there are rows of several models; UserError without the
     extra `hf`.

@@ -170,7 +170,7 @@ class Row:
             raise ValueError(f"value {self.value} is outside of its interval {self.low} to {self.high}")
 
     def __hash__(self) -> int:
-        """Of what tells nearly all rows apart: boards look rows up by the million, and there are three dozen fields."""
+        """By what tells nearly all rows apart: boards look rows up by the million, and there are three dozen fields."""
         return hash((self.model, self.weights_sha256, self.parameters, self.facet, self.column, self.value))
 
     @property

@@ -29,7 +29,7 @@ from vaebench.core.names import check_name
 
 CIRCUMSTANCE = ("created", "seconds", "peak_memory", "torch", "vaebench", "commit", "dirty")
 VERSION = "2"
-"""Of the rows' schema."""
+"""Version of the rows' schema."""
 MOST_ROWS = 20_000
 MOST_BYTES = 2**24
 BATCH = 100  # rows read at once

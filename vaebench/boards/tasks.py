@@ -109,7 +109,7 @@ def of_rows(
 ) -> list[Table]:
     """The tables of one dataset's rows, in order of tasks; none of a task without a result.
 
-    Of each model the lowest seed. With `leading`, of the measured results those alone that lead.
+    The lowest seed stands for each model. With `leading`, only those measured results that lead.
     """
     rows = list(rows)
     alone = [row for row in lowest_seeds(row for row in rows if row.origin == "measured") if row.status == "ok"]

@@ -191,7 +191,7 @@ def _in_order(found: Iterable[Listed]) -> list[Listed]:
 
 
 def _best(found: Iterable[Listed]) -> Iterator[Listed]:
-    """Of each dataset and metric that has a better side, those that may be the first; else the one that there is."""
+    """Those that may be the first of each dataset and metric that has a better side, or the one that there is."""
     groups: dict[tuple[str, ...], list[Listed]] = {}
     for each in found:
         row = each.result.row

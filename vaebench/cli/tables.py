@@ -39,7 +39,7 @@ def _stdout() -> Console:
 
 
 def encoding() -> str:
-    """Of stdout."""
+    """The encoding of stdout."""
     return _stdout().encoding
 
 

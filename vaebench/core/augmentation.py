@@ -12,7 +12,7 @@ from vaebench.functional.augment import affine, jitter, rigid
 Affinity = Literal["affine-small", "affine-large"]
 Rigidity = Literal["rigid-small", "rigid-large"]
 Transform = Literal[Affinity, Rigidity]
-"""Of images of integers, and of clouds of points"""
+"""Moves of images of integers, and of clouds of points."""
 Flip = Literal["none", "horizontal", "vertical"]
 Jitter = Literal["none", "colour"]
 RANGES = {"affine-small": (15.0, 0.05, 0.1), "affine-large": (30.0, 0.10, 0.25)}

@@ -197,7 +197,7 @@ class Run(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of this metric's noise that belongs to no example: a function of the run's seed and the metric's name."""
+        """The seed of this metric's noise that belongs to no example: a function of the run's and the metric's name."""
         ...
 
     def rows(self, model: LatentVariableModel) -> int:

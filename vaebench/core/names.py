@@ -31,7 +31,7 @@ DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 def check_name(kind: str, name: str) -> str:
-    """`name`, where it can be part of a path on every system. ValueError else.
+    """`name`, where it can be part of a path on every system. Raises ValueError if it cannot.
 
     It is [a-z0-9][a-z0-9._-]* of at most 100 characters, with no `.csv` or dot at its end, and no device of Windows.
     """

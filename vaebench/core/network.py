@@ -112,7 +112,7 @@ class Line:
     def connect(
         self, address: tuple[str, int], timeout: float, source: tuple[str, int] | None = None, *, direct: bool
     ) -> socket.socket:
-        """A connection to `address`: where `direct` is true, to no address that is not public. DataError else."""
+        """A connection to `address`: where `direct` is true, only a public one. Raises DataError if there is none."""
         host, port = address
         found = [host]
         if direct and host not in self._network.trusted:

@@ -158,7 +158,7 @@ def _chosen(each: Tensor) -> Tensor:
 
 
 def _vectors(likelihood: _Vectors, x: Tensor, other: Tensor, space: Space) -> Finding:
-    """Of M vectors of d numbers, event (d, 1, ...) or any: x and `other` (1, M, *event) are two samples of each."""
+    """Compares M vectors of d numbers, event (d, 1, ...) or any; x and `other` (1, M, *event) are two samples."""
     dims = likelihood.event_shape.numel()
     if space.levels is None:
         return _integral(likelihood, dims) if dims in GRID else _reference(likelihood, space)

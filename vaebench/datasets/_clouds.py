@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 POINTS = 512
-"""Of a reading: NLLs of clouds of other sizes are of other events, and do not compare."""
+"""Number in a reading: NLLs of clouds of other sizes are of other events, and do not compare."""
 
 
 def cloud(points: NDArray[np.floating], where: Path | str) -> NDArray[np.float32]:

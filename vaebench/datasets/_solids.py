@@ -58,7 +58,7 @@ CIRCLE = _circle(10)  # 4,097 points: what chords change in an angle's density i
 
 
 def _first(accepted: NDArray[np.bool_], candidates: Array) -> Array:
-    """Of the candidates (..., TRIES, F) the first that is accepted (..., TRIES), else the last: (..., F)."""
+    """The first of the candidates (..., TRIES, F) that is accepted (..., TRIES), or the last: (..., F)."""
     place = np.where(accepted.any(-1), accepted.argmax(-1), accepted.shape[-1] - 1)
     taken: Array = np.take_along_axis(candidates, place[..., None, None], -2)[..., 0, :]
     return taken

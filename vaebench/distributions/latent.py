@@ -15,7 +15,7 @@ Latents = tuple[Tensor, ...]
 
 
 class Moments(NamedTuple):
-    """Of a diagonal Gaussian of one vector, each (B, L)."""
+    """Parameters of a diagonal Gaussian of one vector, each (B, L)."""
 
     mean: Tensor
     log_variance: Tensor

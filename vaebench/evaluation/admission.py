@@ -21,9 +21,9 @@ from vaebench.evaluation.progress import Progress
 from vaebench.evaluation.run import Settings
 
 RULES = 1
-"""Of the quick checks: raised whenever one could come out otherwise."""
+"""Version of the quick checks, raised whenever one could come out otherwise."""
 Outcome = list[tuple[str, bool, str]]
-"""Of each promise that was not kept: its name, whether it was broken, and what was seen."""
+"""A line for each promise that was not kept: its name, whether it was broken, and what was seen."""
 
 
 def admit(entry: Entry, settings: Settings, progress: Progress) -> tuple[str, ...]:

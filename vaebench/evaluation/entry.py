@@ -72,7 +72,7 @@ def of_model(model: LatentVariableModel, dataset: Dataset, name: str) -> Entry:
 
 
 def check_own(name: str, dataset: str) -> str:
-    """`name`, where a model that is not of the zoo can have it on a board. UserError else."""
+    """`name`, where a model that is not of the zoo can have it on a board. Raises UserError if it cannot."""
     try:
         check_name("model", name)
     except ValueError as error:

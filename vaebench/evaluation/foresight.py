@@ -64,7 +64,7 @@ def tried(work: Pass, block: range, cut: int, *, count: int, left: float) -> Tri
 
 @final
 class Foresight:
-    """Of the passes of one metric. `at_once` blocks are computed side by side; None where that is elsewhere."""
+    """What the passes of one metric take. `at_once` blocks are computed side by side; None where that is elsewhere."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ def stored_rows(boards: Boards, model: str, dataset: str, metrics: Sequence[str]
 
 
 def of_weights(rows: Sequence[Row], weights: Path) -> list[Row]:
-    """Of rows of several weights under one name, those of the file `weights`; all, where none are of it."""
+    """Those of the file `weights`, where rows of several weights have one name; all, where none are of it."""
     sha256 = files.sha256(weights)
     return [row for row in rows if row.weights_sha256 == sha256] or list(rows)
 

@@ -41,13 +41,13 @@ class Settings:
     """How to run. No value depends on `max_draws`, `in_flight`, `cluster` or `journal` but for rounding.
 
     `seed` is that of all noise. `max_draws` are decoded at once: by default what a CPU's cache holds, or half of an
-    accelerator's free memory. Of `in_flight` blocks there is by default one for each CPU thread; with `cluster`, blocks
-    are computed there instead. A `dtype` of bfloat16 is of the networks alone: see `core.arithmetic`. Where `spliced`,
-    every tenth block is in float32 instead. Finished blocks are kept in `journal`. `data` is the root of datasets, by
-    default `files.default_data`; `inception` is a file of weights, or "download", by default `inception.default`.
-    Where `unchecked`, models are evaluated that need not keep a promise (`admission.admit`), and values say so. With
-    `foresee`, each metric tells how much work it is, for which a few examples are computed twice. With a `budget`,
-    metrics are measured on as many examples as fit it, with the values that these have in a whole run.
+    accelerator's free memory. `in_flight` blocks are computed at once, by default one for each CPU thread; with
+    `cluster`, they are computed there. A `dtype` of bfloat16 is of the networks alone: see `core.arithmetic`. Where
+    `spliced`, every tenth block is in float32 instead. Finished blocks are kept in `journal`. `data` is the root of
+    datasets, by default `files.default_data`; `inception` is a file of weights, or "download", by default
+    `inception.default`. Where `unchecked`, models are evaluated that need not keep a promise (`admission.admit`), and
+    values say so. With `foresee`, each metric tells how much work it is, for which a few examples are computed twice.
+    With a `budget`, metrics are measured on as many examples as fit it, with the values that these have in a whole run.
     """
 
     device: torch.device = CPU
@@ -143,7 +143,7 @@ class MetricRun:
         in_flight = settings.blocks_in_flight if settings.cluster is None else None
         self._foresight = Foresight(name, metric, entry.dataset, progress, in_flight, settings.budget)
         self.share = 1.0
-        """Of the examples, those in float32 where blocks are spliced: in the pass that has fewest"""
+        """The examples that are in float32 where blocks are spliced: in the pass that has fewest"""
 
     @property
     def resources(self) -> Resources:

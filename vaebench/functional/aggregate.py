@@ -99,7 +99,7 @@ def marginals(mean: Tensor, log_variance: Tensor) -> list[Mixture]:
 def log_marginal_densities(z: Tensor, dimensions: Sequence[Mixture], rest: Tensor | None = None) -> Tensor:
     """log q(z_l) of every dimension by itself, (M, L) float64 nats, from z (M, L) and the `marginals` of q.
 
-    Of z + `rest` with that.
+    With `rest`, of z + `rest`.
     """
     rests = [None] * z.shape[1] if rest is None else rest.split(1, 1)
     parts = zip(dimensions, z.split(1, 1), rests, strict=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _NEAR = 0.25
-"""Of a logit: below it a series, whose gradient does not cancel."""
+"""Size of a logit below which a series is used, whose gradient does not cancel."""
 
 
 def log_density(logits: Tensor, x: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def detection_curve(score: Tensor, ood: Tensor, points: int = 100) -> tuple[list
 def top_agreement(influence: Tensor, labels: Tensor, wanted: Tensor, top: int) -> Tensor:
     """The part of the `top` rows of greatest `influence` (N, Q) whose label (N,) is the `wanted` (Q,): (Q,) float64.
 
-    Of proponents; of opponents with `-influence`.
+    Gives the agreement of proponents; that of opponents with `-influence`.
     """
     best = influence.topk(top, dim=0).indices  # (top, Q)
     return (labels[best] == wanted).double().mean(0)

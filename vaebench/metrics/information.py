@@ -41,7 +41,7 @@ class Information(Metric):
     rate = mutual information + KL(q(z) || p(z)); where p is a diagonal Gaussian the last is total correlation
     KL(q(z) || prod_l q(z_l)) + sum_l KL(q(z_l) || p(z_l)), whose terms are the curve. Expectations over q(z)
     are means over `draws` draws, spread evenly over the split.
-    `active_units_burda` takes the first `burda` training images. Of several latent groups, the first.
+    `active_units_burda` takes the first `burda` training images. Several latent groups: the first.
     Source: Hoffman & Johnson 2016; Chen et al. 2018, equation 2.
     """
 

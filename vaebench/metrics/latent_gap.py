@@ -47,7 +47,7 @@ class LatentGap(Metric):
     In representation space, unhalved, by `draws` draws of each and both densities; `skl_knn` is the same by first
     neighbours of as many draws, whose spread is over three sets of draws (left out where draws coincide). Leakage:
     E_q[F_tau] with F as in `functional.leakage`, for z ~ q(z); the scalar columns at the threshold that 1% of the base
-    density lies below, the curves at thresholds shared by all models of one latent size. Of several latent groups, the
+    density lies below, the curves at thresholds shared by all models of one latent size. Several latent groups: the
     first. Where q(z|x) is not a diagonal Gaussian, q(z) has no density at hand and only `skl_knn` and `leaked` are
     measured.
     Source: Bhalodia et al. 2020 (dpVAE), equation 6; Perez-Cruz 2008, equation 14.

@@ -83,7 +83,7 @@ class Likelihood(Metric):
 
 
 def _units(space: Space, split: Split) -> Iterator[tuple[str, float, float]]:
-    """Of each column that is the NLL in other units: its name, the nats that are added, and the nats of one unit."""
+    """A line for each column that is the NLL in other units: its name, the nats added, and the nats of one unit."""
     cell = 0.0 if space.measure == "pmf" else None if split.reading is None else split.reading.cell
     if cell is not None:
         yield "bpd", -space.dims * cell, space.dims * math.log(2)

@@ -31,8 +31,8 @@ class PocketLeak(Metric):
     `pockets`: of prior draws z ~ p, the share with log q(z) below what a share `tail` of draws of q itself falls below;
     `leaks`: the same with p and q exchanged. Both are `tail` where p = q. q(z) = (1/N) sum_n q(z|x_n) over all of
     `split`, in representation space; means over ten sets of `draws` draws of each, and their spread. The picture
-    `latents.png` has the `shown` prior draws of lowest log q(z), and their decodes where the data are 2-D. Of several
-    latent groups, the first. Source: Bhalodia et al. 2020 (dpVAE), section 3.1, figures 1 to 3.
+    `latents.png` has the `shown` prior draws of lowest log q(z), and their decodes where the data are 2-D. Several
+    latent groups: the first. Source: Bhalodia et al. 2020 (dpVAE), section 3.1, figures 1 to 3.
     """
 
     split: str = "train"

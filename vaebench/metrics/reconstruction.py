@@ -26,7 +26,7 @@ IMAGES, PERCEIVED = 1000, 20
 def reconstruct(batch: Batch, seed: int, *, model: LatentVariableModel) -> dict[str, Tensor]:
     """Per-example `mse`, `psnr` and `ssim`, each (B,) float64 where it exists, and the reconstruction's `checksum`.
 
-    Of colour images also `shift`, (B, 3) float64.
+    Colour images also have `shift`, (B, 3) float64.
     """
     space, found = model.space, _mean(batch, seed, model)
     picture = space.levels is not None or space.interval is not None
@@ -64,13 +64,13 @@ class Reconstruction(Metric):
 
     Data with levels, or in an interval, are compared as 8 bits, on the scale where they span [0, 1]; MSE is the mean
     over dimensions, and of other real numbers in their own units. PSNR and SSIM are of images only
-    (`functional.image_quality`: PSNR is at most 58.9 dB), and SSIM of those of at least 7 x 7. Of several latent
-    groups, all are drawn. A split that is read with noise is read afresh for each draw, and x is what the model saw.
+    (`functional.image_quality`: PSNR is at most 58.9 dB), and SSIM of those of at least 7 x 7. Several latent
+    groups: all are drawn. A split that is read with noise is read afresh for each draw, and x is what the model saw.
     Standard errors are over examples, whose values are kept beside the rows. A reconstruction that is NaN or out of
     range, or equal ones of all examples, fail the metric: a decoder's mean that z does not change is not a
     reconstruction.
 
-    Of colour images also: the colour shift, how much brighter each channel of a reconstruction is than the image's, in
+    For colour images also the colour shift, how much brighter each channel of a reconstruction is than the image's, in
     levels of 255 (the nearer to 0 the better); and LPIPS 0.1 (`functional.perceptual`) by AlexNet and VGG16, of one
     draw for each of at most 1,000 images, evenly spaced. The facet says by which backbone, on which range, and at which
     size: images with a side below 64 are enlarged. It is left out where the weights are not at hand

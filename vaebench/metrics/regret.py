@@ -115,7 +115,7 @@ class Regret(Metric):
       after with all inference parameters tuned on x alone, `steps` steps of Adam on -log p(x|z) + KL at one draw each.
       Batch norm uses its running statistics throughout. Before and after see the same noise.
     * likelihood: -log p_before(x).
-    * complexity: -log2 p_before(x) - L(x), L the bits of the shorter of the PNG and JPEG 2000 files. Of images only.
+    * complexity: -log2 p_before(x) - L(x), L the bits of the shorter of the PNG and JPEG 2000 files. Images only.
     * ratio: log p_background(x) - log p_before(x), of the zoo's model `background` ("{model}" is the evaluated model's
       name), trained with objective "mutated". Left out where there is none.
 

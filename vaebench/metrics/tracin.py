@@ -120,7 +120,7 @@ class Tracin(Metric):
       (most negative) of `queries` examples of `queried` that have their label. Absent without labels.
     * self_influence_r2: R^2 between self-influence and -ELBO, OOD examples left out.
 
-    Of images, `influence.png` shows a few of the queried, each with its strongest proponents and opponents.
+    For images, `influence.png` shows a few of the queried, each with its strongest proponents and opponents.
 
     Source: Kong & Chaudhuri 2021 (arXiv 2105.14203), sections 3 and 4; Pruthi et al. 2020 for the influence.
     """

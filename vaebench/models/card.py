@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vaebench.core.remote import Fetching
 
 MAX_BYTES = 64 * 2**10
-"""Of a card."""
+"""Size of a card, at most."""
 FEATURES = "features"
 """The zoo's folder of classifiers: cards, but of no model."""
 

@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeVar
 
 Value = TypeVar("Value")
 WRAPPERS = ("module.", "_orig_mod.", "model.")
-"""Of DataParallel, of torch.compile, and of modules that hold a model, as Lightning's."""
+"""Prefixes of DataParallel, of torch.compile, and of modules that hold a model, as Lightning's."""
 SHARED = 10
-"""Of so many names at least one is shared, or they are those of another model."""
+"""Number of names of which at least one is shared, or they are those of another model."""
 _log = logging.getLogger("vaebench")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vaebench.core.metric import Metric
 
 SEED = 0
-"""Of every submitted row, so that no seed can be picked."""
+"""Seed of every submitted row, so that none can be picked."""
 _MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".parquet": b"PAR1"}
 
 

@@ -9,7 +9,7 @@ from vaebench.boards.rows import Row
 
 
 def of_board(table: Headline, rows: Sequence[Row], compare: Compare) -> Iterator[tuple[str, bytes]]:
-    """Of a dataset's rows data/<dataset>.parquet, every one; where any is measured data/<dataset>.csv, a line a model,
+    """A dataset's files: data/<dataset>.parquet, every row; where any is measured data/<dataset>.csv, a line a model,
     and data/<dataset>/<task>.csv, a line a result.
     """
     if table.lines:

@@ -100,7 +100,7 @@ def _sort(sheet: Sheet, first: set[Class]) -> tuple[object, ...]:
 
 
 def main_sheets(sheets: Iterable[Sheet]) -> list[Sheet]:
-    """Of the sheets of each metric and facet the first."""
+    """The first of the sheets of each metric and facet."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], Sheet] = {}
     for sheet in sheets:
         found.setdefault((sheet.group.metric, tuple(sorted(sheet.group.facet.items()))), sheet)

@@ -21,7 +21,7 @@ LEAST = 4  # pixels of a framed image at least
 def of_model(folder: Path) -> Figure | None:
     """The strip of the samples that are kept in a model's folder; None where there are none, or none that can be cut.
 
-    Of a damaged picture too, which `artefacts.pictures` warns of. Raises DataError if a file cannot be read.
+    None also for a damaged picture, which `artefacts.pictures` warns of. Raises DataError if a file cannot be read.
     """
     path = folder / "gallery" / "samples.png"
     if not path.is_file() or artefacts.linked(path) or artefacts.damage(content := artefacts.read(path)):

@@ -52,7 +52,7 @@ def equal(
 def worst(
     estimator: str, exact: Tensor, estimates: Tensor, dtype: torch.dtype = torch.float64, size: float = 1.0
 ) -> Answer:
-    """Of many values without noise, both (N,), the one that is furthest off."""
+    """The furthest off of many values without noise, both (N,)."""
     exact, estimates = exact.double().cpu().flatten(), estimates.double().cpu().flatten()
     difference = (estimates - exact).abs()
     at = int(torch.where(difference.isnan(), torch.inf, difference).argmax())

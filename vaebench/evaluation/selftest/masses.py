@@ -84,7 +84,7 @@ def _exact(family: str, x: tuple[int, ...], raw: list[float], levels: int, upper
 
 @torch.no_grad()
 def masses(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
-    """Of one pixel, at every level: each mass, their sum, and the mean level of 20,000 samples."""
+    """The masses of one pixel: each, their sum, and the mean level of 20,000 samples."""
     for label, family, levels, colours, raw, upper in _cases():
         every = list(itertools.product(range(levels), repeat=colours))
         exact = torch.tensor([_exact(family, x, raw, levels, upper) for x in every], dtype=torch.float64)

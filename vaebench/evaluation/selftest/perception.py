@@ -17,7 +17,7 @@ RELEASED = {"alex": 0.49139853896753466, "vgg16": 0.7913814330467952}
 def perception(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     """(3, 4) and (4, 3) at a pixel, of unit length: 0.04 apart in each channel; (1, 0) and (0, 1) at one pixel of two.
 
-    With weights 1, 2 and 1, 1: 0.04 + 0.08 + 2 / 2. Of any network: 0 to itself, symmetric, the same of levels as of
+    With weights 1, 2 and 1, 1: 0.04 + 0.08 + 2 / 2. Any network gives 0 to itself, symmetric, the same of levels as of
     numbers in [-1, 1], and nothing of images in [0, 1]. With the weights at hand: what the release gives.
     """
     one = [torch.tensor([3.0, 4.0], dtype=torch.float64).view(1, 2, 1, 1), torch.eye(2)[None, :, :, None].double()]

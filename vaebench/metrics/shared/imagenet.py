@@ -19,7 +19,7 @@ WEIGHTS = "VAEBENCH_IMAGENET"
 FEATURES, CLASSES = 1280, 1000
 STAGES = ((1, 1, 3, 1, 16), (6, 2, 3, 2, 24), (6, 2, 5, 2, 40), (6, 3, 3, 2, 80), (6, 3, 5, 1, 112), (6, 4, 5, 2, 192),
           (6, 1, 3, 1, 320))  # fmt: skip
-"""Of each stage: expansion, blocks, kernel, stride of the first block, width."""
+"""Each stage's expansion, blocks, kernel, stride of the first block, and width."""
 
 
 @final

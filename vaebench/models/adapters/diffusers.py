@@ -17,7 +17,7 @@ WIRING = Wiring(likelihood="none", input="centred", output="centred")
 
 COUNTS = ("layers_per_block", "num_encoder_blocks", "num_decoder_blocks")
 BLOCKS = 32
-"""Of each; the library's own models have 1 to 3."""
+"""Most of each; the library's own models have 1 to 3."""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from vaebench.models.formats._folding import centred, heads
 from vaebench.models.prefixes import unwrapped
 
 WIDTH = 512
-"""Of the one hidden layer of the library's default encoder and decoder."""
+"""Units of the one hidden layer of the library's default encoder and decoder."""
 KINDS = (
     "VAEConfig", "BetaVAEConfig", "DisentangledBetaVAEConfig", "BetaTCVAEConfig", "FactorVAEConfig",
     "INFOVAE_MMD_Config", "IWAEConfig", "MIWAEConfig", "CIWAEConfig", "PIWAEConfig",
 )  # fmt: skip
-"""Of models whose q(z|x) is a diagonal Gaussian, p(z) standard normal, and p(x|z) that of the reconstruction loss."""
+"""Models whose q(z|x) is a diagonal Gaussian, p(z) standard normal, and p(x|z) that of the reconstruction loss."""
 TRAINING = "discriminator."
 """What only training needs."""
 

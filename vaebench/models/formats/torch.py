@@ -17,7 +17,7 @@ from vaebench.models.formats import Imported, Importer, read_file, tensors
 from vaebench.models.loading import build_model
 
 DEPTH = 3
-"""Of tables in tables that state dicts are looked for in."""
+"""How many tables within tables are searched for state dicts."""
 NETWORK = "network."
 """What stands before a network's own names in the family `module`."""
 

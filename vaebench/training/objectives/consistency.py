@@ -53,7 +53,7 @@ class Consistency(Wrapper):
     """base(x) + augmented base(t(x)) + strength KL(q(z|t(x)) || q(z|x)), nats per example, means over the batch.
 
     t is a random affine map of each stored image (nearest neighbour, level 0 outside), made before it is binarised; x
-    and t(x) are then binarised apart. Of a stored cloud of points it is a turn about the vertical, a scale and
+    and t(x) are then binarised apart. On a stored cloud of points t is a turn about the vertical, a scale and
     jitter. Each passes the encoder once; of latent groups, the KL's are along one path drawn from q(z|t(x)). x
     and t(x) have batch norms of their own in training, whose running statistics are of x alone. With both weights
     0 it is base(x), to the bit. Raises UserError if the data cannot have this transform.
