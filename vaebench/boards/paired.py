@@ -50,7 +50,7 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64]) -> Paired:
 def apart(a: Row, b: Row) -> Paired:
     """The difference of the values of two rows, as if independent: Student's interval, with Welch's degrees of freedom.
 
-    Its n is the smaller one. ValueError for a row without a value.
+    Its n is the smaller one. Raises ValueError for a row without a value.
     """
     if a.value is None or b.value is None:
         raise ValueError(f"{a.model} or {b.model} has no value")

@@ -43,7 +43,7 @@ def name(parameters: str, seed: int, weights_sha256: str) -> str:
 def encode(values: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> bytes:
     """The file of `values`, each (N,), by column, measured on what `about` says (exactly the fields of `ABOUT`).
 
-    Equal values give equal bytes. ValueError for a value that is not finite, or columns of several lengths.
+    Equal values give equal bytes. Raises ValueError for a value that is not finite, or columns of several lengths.
     """
     if set(about) != set(ABOUT):
         raise ValueError(f"per-example values should say {', '.join(ABOUT)}")
@@ -77,7 +77,7 @@ def path(root: Path, row: Row) -> Path:
 def read(root: Path, row: Row) -> NDArray[np.float64]:
     """The values (N,) behind a measured row, in the order of its split.
 
-    NotKeptError, a DataError, where the run keeps none of this column; DataError where they are absent, damaged, or
+    NotKeptError, a DataError, where the run keeps none of this column; raises DataError if they are absent, damaged, or
     stale: of other weights, data, version or dtype, or of another mean than the row's value.
     """
     file = path(root, row)

@@ -22,7 +22,7 @@ ENTERED = "2026-11-25T00:00:00+00:00"  # `created` of a row that no run created
 
 @dataclass(frozen=True)
 class Table:
-    """One column of one source; ValueError for one without a source."""
+    """One column of one source; raises ValueError for one without a source."""
 
     source: str
     metric: str

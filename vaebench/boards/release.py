@@ -14,7 +14,7 @@ PENDING = "## Unreleased"
 def releases(changelog: str) -> Mapping[str, date]:
     """The day of each release by its version, newest first, of headings such as "## 0.2.0, 2026-12-24".
 
-    DataError for another heading of the second level, but for "## Unreleased".
+    Raises DataError for another heading of the second level, but for "## Unreleased".
     """
     found: dict[str, date] = {}
     for line in changelog.splitlines():

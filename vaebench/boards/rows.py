@@ -79,7 +79,7 @@ Identity = tuple[str, str, str, str, str, str, str, str, str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One number of one metric, for one model and dataset; ValueError where a field cannot be what it says.
+    """One number of one metric, for one model and dataset; raises ValueError if a field cannot be what it says.
 
     The number is named by `column` and `facet`: {"score": "regret", "set": "notmnist"} tells columns of one name apart.
     `value` is there exactly where status is `ok`; else `reason` says why not, and where nothing of the metric was
@@ -182,7 +182,7 @@ class Row:
 
 
 def _checked(name: str, kind: pa.DataType, value: Any) -> Any:
-    """`value` as the plain Python type that stands for `kind`; ValueError where it is another."""
+    """`value` as the plain Python type that stands for `kind`; raises ValueError if it is another."""
     if kind == _FLOAT and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value}, not a finite number")
@@ -243,7 +243,7 @@ def utc(text: str) -> datetime:
 
 
 def row(values: Mapping[str, Any]) -> Row:
-    """A Row from a mapping with exactly its fields; UserError for an unknown or missing one, ValueError as Row."""
+    """A Row from a mapping of its fields. Raises UserError for an unknown or missing one, ValueError as Row."""
     for key in values:
         if key not in KINDS:
             raise unknown("column", key, KINDS)

@@ -44,7 +44,7 @@ def merge(stored: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     the new run has reproduced it; a clean checkout's row still replaces a dirty one's) or in a verdict that the new row
     does not pass. Rows of other weights stand beside each other. Rows without a value are left out where the same run,
     done at another time, has values: one that fails has a row for the whole metric. Marks that follow from a model's
-    other rows are set anew. ValueError for two different rows of one identity.
+    other rows are set anew. Raises ValueError for two different rows of one identity.
     """
     rows: dict[Identity, Row] = {}
     for candidate in new:
@@ -165,7 +165,7 @@ def readable(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path, most: int = MOST_ROWS) -> Iterator[pq.ParquetFile]:
-    """A Parquet file that is small by its size and its footer, before any row is read; ValueError for a larger one.
+    """A Parquet file, small by its size and footer before any row is read; raises ValueError for a larger one.
 
     Few bytes can be many: a long text that all rows share is kept once. Nothing of a column is asked of the footer,
     since a damaged one can then end the process.
@@ -204,7 +204,7 @@ def checked(found: pa.Schema, wanted: pa.Schema) -> None:
 
 
 def records(parquet: pq.ParquetFile) -> Iterator[dict[str, Any]]:
-    """The fields of each row, with `curve` and `created` as a Row has them; ValueError for a text beyond `LONGEST`."""
+    """Each row's fields, `curve` and `created` as a Row has them. Raises ValueError for a text beyond `LONGEST`."""
     for batch in parquet.iter_batches(BATCH):
         for column in batch.columns:
             if pa.types.is_string(column.type) and (pc.max(pc.binary_length(column)).as_py() or 0) > 4 * LONGEST:

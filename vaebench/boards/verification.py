@@ -143,7 +143,7 @@ def judge(evidence: Sequence[Evidence], level: float = LEVEL, tolerance: float =
     """A judgement of each row, in the order given: Holm's method over all columns that have a p-value.
 
     The smallest of m p-values is held against level / m, the next against level / (m - 1), and so on until one is
-    larger; those before it refute their rows. ValueError for a level that is not between 0 and 1. Source: Holm 1979.
+    larger; those before it refute their rows. Raises ValueError for a level outside (0, 1). Source: Holm 1979.
     """
     if not 0 < level < 1 or tolerance < 0:
         raise ValueError(f"level = {level} should lie in (0, 1) and tolerance = {tolerance} be at least 0")

@@ -112,7 +112,7 @@ def find_weights(card: Card) -> Path:
 def find_cards(models: Sequence[str], datasets: Sequence[str], card: Path | None) -> list[Card]:
     """The one card of a file, or the zoo's that names and patterns choose, in which commas separate.
 
-    UserError for a pair of names that has no card, and for a pattern that chooses none.
+    Raises UserError for a pair of names that has no card, and for a pattern that chooses none.
     """
     if card is not None or not models or not datasets:
         if len(datasets) > 1:

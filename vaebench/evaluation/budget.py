@@ -13,7 +13,7 @@ LONGEST = 1e9  # seconds
 
 
 def seconds(text: str) -> float:
-    """The seconds of "10m", "1h30m", "90s", "90". UserError for what is none of these, or nothing."""
+    """The seconds of "10m", "1h30m", "90s", "90". Raises UserError for what is none of these, or nothing."""
     parts = _PART.findall(text)
     found = sum(float(number) * UNITS[unit] for number, unit in parts)
     if "".join(a + b for a, b in parts) != re.sub(r"\s", "", text) or not 0 < found <= LONGEST:

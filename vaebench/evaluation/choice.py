@@ -53,7 +53,7 @@ def metrics(
     """The metrics `names`, or all, with the parameters of `preset` and of `changes`: METRIC.FIELD=VALUE.
 
     Preset quick is of few examples of the `dataset`, and of fewer where draws of the model are `dear`: see
-    `Metric.quick`. UserError for what is unknown among them, with the nearest name.
+    `Metric.quick`. Raises UserError for what is unknown among them, with the nearest name.
     """
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)

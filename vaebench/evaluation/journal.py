@@ -85,7 +85,7 @@ class Journal:
     def put(self, key: BlockKey, arrays: Mapping[str, Array]) -> None:
         """Write a finished block, whole or not at all. Raises UserError if it cannot be written; the run can go on.
 
-        ValueError for an array that is not of numbers.
+        Raises ValueError for an array that is not of numbers.
         """
         for name, array in arrays.items():
             if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:

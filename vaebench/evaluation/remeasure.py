@@ -75,7 +75,7 @@ def of_weights(rows: Sequence[Row], weights: Path) -> list[Row]:
 
 
 def entry_behind(rows: Iterable[Row], card: Card, weights: Path, dataset: Dataset) -> Entry:
-    """The entry that `rows` are of; UserError where they were measured on other weights or data."""
+    """The entry that `rows` are of; raises UserError if they were measured on other weights or data."""
     found = entries.of_card(card, weights, dataset)
     for row in rows:
         for what, old, new in (

@@ -11,7 +11,7 @@ from vaebench.functional import random
 def bootstrap_stderr(statistic: Callable[[Tensor], float], count: int, seed: int, resamples: int = 100) -> float:
     """The standard deviation of `statistic(index)` over resamples: index (count,) int64, drawn with replacement.
 
-    ValueError for fewer than two resamples. Source: Efron 1979.
+    Raises ValueError for fewer than two resamples. Source: Efron 1979.
     """
     if resamples < 2:
         raise ValueError(f"resamples = {resamples} should be at least 2")

@@ -15,14 +15,14 @@ class Moments(NamedTuple):
 
     @property
     def covariance(self) -> Tensor:
-        """scatter / (size - 1), (F, F). ValueError for fewer than 2 vectors."""
+        """scatter / (size - 1), (F, F). Raises ValueError for fewer than 2 vectors."""
         if self.size < 2:
             raise ValueError(f"{self.size} feature vectors have no covariance; use more samples")
         return self.scatter / (self.size - 1)
 
 
 def moments(features: Tensor) -> Moments:
-    """The moments of `features` (n, F), n >= 1. ValueError for a value that is not finite."""
+    """The moments of `features` (n, F), n >= 1. Raises ValueError for a value that is not finite."""
     features = features.double()
     if not bool(torch.isfinite(features).all()):
         raise ValueError("features are NaN or infinite")

@@ -59,7 +59,7 @@ def separation(inside: Tensor, ood: Tensor, count: int, seed: int) -> Separation
     Errors are over `count` bootstrap samples of both sets, each drawn for itself: they say how far other images would
     move a value, not how far other noise would, and are 0 where the sets are perfectly apart. Intervals are never of no
     width: AUROC's is `intervals.newcombe`, the others' `intervals.resampled` over the OOD examples (average
-    precision) and over the dataset's (FPR). ValueError for a score that is NaN or infinite.
+    precision) and over the dataset's (FPR). Raises ValueError for a score that is NaN or infinite.
     Source: Efron & Tibshirani 1993, chapter 6; Boyd, Eng & Page 2013 for counting positives.
     """
     score = torch.cat([inside, ood]).double()

@@ -26,8 +26,8 @@ def compare(
 ) -> dict[str, Tensor]:
     """For one transform of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)) and `agreement_*` 0 or 1, (B,) float64.
 
-    The former where q(z|x) is Gaussian, the latter where there is a probe; UnavailableError where neither is. Images
-    are transformed as they are stored: those of `batch` are, and `reading` reads them afterwards.
+    The former where q(z|x) is Gaussian, the latter where there is a probe; raises UnavailableError if neither is.
+    Images are transformed as they are stored: those of `batch` are, and `reading` reads them afterwards.
     """
     stored = Split("stored", batch.x, None, reading)
     with keyed(seed, batch.example):

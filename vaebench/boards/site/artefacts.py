@@ -97,7 +97,7 @@ def pictures(folder: Path) -> dict[str, list[Figure]]:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file; DataError where it cannot be read."""
+    """The bytes of a file; raises DataError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

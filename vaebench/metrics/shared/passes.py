@@ -105,7 +105,7 @@ def displayed(likelihood: Likelihood, decode: Decode, space: Space) -> Tensor:
     """The mean or a sample of p(x|z), (S, B, *shape): 8-bit, 0 to 255, where the space has levels or an interval, which
     a density may leave and a picture cannot; else as it is.
 
-    ValueError for a value that is NaN, infinite or outside the space, or made from such a decoder output, of which a
+    Raises ValueError for a value that is NaN, infinite or outside the space, or made from such an output, of which a
     sample may well be finite: such a model's samples are not scored.
     """
     x = likelihood.mean if decode == "mean" else likelihood.sample().to(likelihood.mean.dtype)

@@ -58,7 +58,7 @@ class FeatureNet(nn.Module):
         self.head = nn.Linear(options.features, options.classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The hidden layer (B, features) of 8-bit images x (B, 1, side, side). ValueError for another shape."""
+        """The hidden layer (B, features) of 8-bit images x (B, 1, side, side). Raises ValueError for another shape."""
         if x.dtype != torch.uint8 or tuple(x.shape[1:]) != (1, self.side, self.side):
             raise ValueError(
                 f"features are of 8-bit images 1x{self.side}x{self.side}, not {x.dtype} {list(x.shape[1:])}"

@@ -150,7 +150,7 @@ class Inverted(nn.Module):
 
 
 def operation(name: str, inputs: int, outputs: int, direction: Direction) -> nn.Module:
-    """The operation `name`. ValueError for a name that is none."""
+    """The operation `name`. Raises ValueError for a name that is none."""
     if re.fullmatch(r"res_(bnswish|bnelu|elu)5?", name):
         return Residual(inputs, outputs, direction, name)
     if match := re.fullmatch(r"mconv_e([1-9]\d?)k(\d?[13579])g0", name):

@@ -65,7 +65,7 @@ class Nvae(Objective):
     beta = max(min((t - constant) / warmup, 1), 1e-4) with t the fraction of training done; gamma is `balance` while
     beta < 1, else 1. W is each convolution's effective weight, out x rest, and sigma_max follows by power iteration
     (4 rounds a step, 40 before the first), whose vectors are saved and resumed. In evaluation mode the loss is the
-    negative ELBO. UserError for a model without groups.
+    negative ELBO. Raises UserError for a model without groups.
     Source: Vahdat & Kautz 2020 (arXiv 2007.03898), sections 3.2 and 4, appendix A.
     """
 
