@@ -18,6 +18,7 @@ from vaebench.boards.overlay import Boards
 from vaebench.core import files
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError
+from vaebench.models import card as cards
 
 CLAIM = Claim("a-paper", "NLL is lower", "A paper", "likelihood", "nll", "lower", ("digits",), "twins")
 SAID = '{"levels": 2, "mass": "proper", "samples": 1000}'
@@ -29,7 +30,7 @@ def nll(model: str, value: float, **more: object):  # type: ignore[no-untyped-de
 
 def judged(tmp_path: Path, rows: list[board.Row], claim: Claim = CLAIM, **pairs: str) -> list[claims.Finding]:
     board.write(tmp_path, rows)
-    return list(claims.judge(Claims((claim,), {"twins": pairs or {"a": "b"}}, ()), Boards(tmp_path)))
+    return list(claims.judge(Claims((claim,), {"twins": pairs or {"a": "b"}}, (), {"a-paper": 400}), Boards(tmp_path)))
 
 
 def test_a_claim_is_judged_by_its_interval() -> None:
@@ -115,6 +116,18 @@ def test_of_absolute_values_and_of_facets_against_one_another(tmp_path: Path) ->
     ]
 
 
+def test_epochs_are_those_of_the_zoo_s_weights_as_a_part_of_the_paper_s(tmp_path: Path) -> None:
+    zoo = {name: cards.find(name, "digits") for name in ("vae", "iwae")}
+    mean = sum(card.training.epochs for card in zoo.values()) / 2  # type: ignore[union-attr]
+    shas = {name: card.weights.sha256 for name, card in zoo.items()}  # type: ignore[union-attr]
+    rows = [nll(name, 80.0, weights_sha256=sha) for name, sha in shas.items()]
+    (own,) = judged(tmp_path, rows, iwae="vae")
+    assert own.trained == mean / 400
+    (other,) = judged(tmp_path / "other", [rows[0], nll("iwae", 80.0)], iwae="vae")
+    assert other.trained is None
+    assert [claims_text.trained(each) for each in (own, other)] == [f"{mean / 4:.2g}%", "-"]
+
+
 def test_a_pair_that_cannot_be_compared_is_left_out(tmp_path: Path) -> None:
     assert (
         judged(tmp_path, [nll("a", 80.0), nll("b", 81.0, comparability='{"samples": 5}'), nll("c", 1.0)], a="b", c="e")
@@ -157,11 +170,13 @@ def test_a_paper_s_table_has_its_rows_and_columns_and_means_over_trainings(tmp_p
     "text",
     [
         "",
-        "[pairs]\n[[claim]]\npaper = 'x'\n[[table]]",
-        "claim = []\ntable = []\nother = 1\n[pairs]",
-        "table = []\n[pairs]\n[[claim]]\npaper = 'x'\ntext = ''\nsource = ''\nmetric = 'fid'\ncolumn = 'fid'\n"
+        "[epochs]\n[pairs]\n[[claim]]\npaper = 'x'\n[[table]]",
+        "claim = []\ntable = []\nother = 1\n[epochs]\n[pairs]",
+        "table = []\n[epochs]\n[pairs]\n[[claim]]\npaper = 'x'\ntext = ''\nsource = ''\nmetric = 'fid'\n"
+        "column = 'fid'\n"
         "better = 'lower'\ndatasets = []\npairs = 'none'",
-        "table = []\n[pairs.x]\n[[claim]]\npaper = 'x'\ntext = ''\nsource = ''\nmetric = 'fid'\ncolumn = 'fid'\n"
+        "table = []\n[epochs]\n[pairs.x]\n[[claim]]\npaper = 'x'\ntext = ''\nsource = ''\nmetric = 'fid'\n"
+        "column = 'fid'\n"
         "better = 'lower'\ndatasets = []\npairs = 'x'\nagainst = { colum = 'y' }",
     ],
 )
@@ -180,7 +195,7 @@ def test_the_verb_counts_shows_and_writes(
     where = ("board", "claims", "--leaderboards", tmp_path)
     assert "│ iwae              │ IWAE's NLL is not above the VAE's" in vaebench(*where).stdout
     shown = vaebench(*where, "--paper", "iwae").stdout
-    assert "80.00 ± 0.25 │ vae     │ 85.00 ± 0.25 │ -5.00 [-5.69, -4.31] │ borne out" in shown
+    assert "80.00 ± 0.25 │ vae     │ 85.00 ± 0.25 │ -5.00 [-5.69, -4.31] │      - │ borne out" in shown
     record = json.loads(vaebench(*where, "--paper", "iwae", "--json").stdout)
     assert [(each["verdict"], each["how"], each["first"]["n"]) for each in record["claims"]] == [
         ("borne out", "apart", 360)
@@ -189,7 +204,7 @@ def test_the_verb_counts_shows_and_writes(
     page = tmp_path / "CLAIMS.md"
     assert vaebench(*where, "--out", page).stderr == f"written to {page}\n"
     assert (
-        "| digits | 360 | iwae | 80.00 ± 0.25 | vae | 85.00 ± 0.25 | -5.00 [-5.69, -4.31] | borne out |"
+        "| digits | 360 | iwae | 80.00 ± 0.25 | vae | 85.00 ± 0.25 | -5.00 [-5.69, -4.31] | - | borne out |"
         in page.read_text()
     )
     monkeypatch.setattr(files, "shipped_boards", lambda: tmp_path)

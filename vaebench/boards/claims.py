@@ -17,6 +17,7 @@ from vaebench.boards.rows import Row
 from vaebench.core import tables
 from vaebench.core.errors import DataError, UserError, foreign, unknown
 from vaebench.functional.intervals import joined, student
+from vaebench.models import card as cards
 
 FILE = Path(__file__).with_suffix(".toml")
 SEED = re.compile(r"(.*)-seed-\d+")
@@ -69,6 +70,7 @@ class Claims(NamedTuple):
     claims: tuple[Claim, ...]
     pairs: Mapping[str, Mapping[str, str]]
     tables: tuple[PaperTable, ...]
+    epochs: Mapping[str, int]
 
     def papers(self) -> list[str]:
         """Those that claims or tables are of, in order."""
@@ -99,6 +101,8 @@ class Finding(NamedTuple):
     high: float
     how: Literal["paired", "apart", "trainings"]
     verdict: Verdict
+    trained: float | None = None
+    """How many epochs the models were trained for, as a part of the paper's; None where one of them is not known."""
 
 
 def read(path: Path = FILE) -> Claims:
@@ -110,12 +114,13 @@ def read(path: Path = FILE) -> Claims:
             content["pairs"],
             tuple(tables.build(PaperTable, each, f"{path.name}, table {n}")
                   for n, each in enumerate(content["table"], 1)),
+            content["epochs"],
         )  # fmt: skip
         for claim in found.claims:
             if claim.pairs not in found.pairs:
                 raise unknown("pairs", claim.pairs, found.pairs)
-        if odd := set(content) - {"claim", "pairs", "table"}:
-            raise unknown("table", min(odd), ("claim", "pairs", "table"))
+        if odd := set(content) - {"claim", "epochs", "pairs", "table"}:
+            raise unknown("table", min(odd), ("claim", "epochs", "pairs", "table"))
     return found
 
 
@@ -124,7 +129,7 @@ def of_paper(found: Claims, paper: str) -> Claims:
     if paper not in found.papers():
         raise unknown("paper", paper, found.papers())
     claims = tuple(each for each in found.claims if each.paper == paper)
-    return Claims(claims, found.pairs, tuple(each for each in found.tables if each.paper == paper))
+    return found._replace(claims=claims, tables=tuple(each for each in found.tables if each.paper == paper))
 
 
 def judge(found: Claims, boards: Boards) -> Iterator[Finding]:
@@ -138,13 +143,29 @@ def judge(found: Claims, boards: Boards) -> Iterator[Finding]:
             # another seed measures the same training again
             measured = lowest_seeds(row for row in rows[dataset] if (row.origin, row.status) == ("measured", "ok"))
             for left, right in found.pairs[claim.pairs].items():
-                single = list(_singly(claim, dataset, measured, (left, right), boards))
+                found_here = _singly(claim, dataset, measured, (left, right), boards)
+                single = [each._replace(trained=_trained(each, found.epochs.get(claim.paper))) for each in found_here]
                 yield from single
                 places = dict.fromkeys(named(each.first.rows[0]) for each in single)
                 for place in places:
                     several = [each for each in single if named(each.first.rows[0]) == place]
                     if len(several) > 1:
                         yield over_trainings(claim, dataset, several)
+
+
+def _trained(finding: Finding, theirs: int | None) -> float | None:
+    """The epochs of the two models, the mean, as a part of `theirs`; None where a row is not of the zoo's weights."""
+    ours = [_epochs(row) for side in (finding.first, finding.second) for row in side.rows]
+    known = [each for each in ours if each is not None]
+    return sum(known) / len(known) / theirs if theirs and len(known) == len(ours) else None
+
+
+def _epochs(row: Row) -> int | None:
+    if (row.dataset, row.model) not in cards.ids():
+        return None
+    card = cards.find(row.model, row.dataset)
+    same = card.weights is not None and card.weights.sha256 == row.weights_sha256
+    return card.training.epochs if same and card.training is not None else None
 
 
 def _singly(
@@ -222,7 +243,10 @@ def over_trainings(claim: Claim, dataset: str, single: Sequence[Finding]) -> Fin
     difference = sides[0].value - sides[1].value
     stderr, df = joined(*((side.stderr or 0.0, len(side.rows) - 1) for side in sides))
     low, high = student(difference, stderr, df)
-    return Finding(claim, dataset, sides[0], sides[1], difference, low, high, "trainings", verdict(claim, low, high))
+    trained = [each.trained for each in single]
+    mean = None if None in trained else math.fsum(each or 0 for each in trained) / len(trained)
+    said = verdict(claim, low, high)
+    return Finding(claim, dataset, sides[0], sides[1], difference, low, high, "trainings", said, mean)
 
 
 def verdict(claim: Claim, low: float, high: float) -> Verdict:

@@ -26,6 +26,11 @@ def change(finding: Finding) -> str:
     return f"{value} [{low}, {high}]{' paired' if finding.how == 'paired' else ''}"
 
 
+def trained(finding: Finding) -> str:
+    """How long the models were trained, as a part of the paper's epochs: "48%"; "-" where it is not known."""
+    return "-" if finding.trained is None else f"{100 * finding.trained:.2g}%"
+
+
 def record(finding: Finding) -> dict[str, Any]:
     """A finding as what `json.dumps` takes."""
     sides = {
@@ -38,7 +43,7 @@ def record(finding: Finding) -> dict[str, Any]:
         "paper": claim.paper, "claim": claim.text, "source": claim.source, "metric": claim.metric,
         "column": claim.column, "better": claim.better, "dataset": finding.dataset, **sides,
         "difference": finding.difference, "low": finding.low, "high": finding.high, "how": finding.how,
-        "verdict": finding.verdict,
+        "verdict": finding.verdict, "trained": finding.trained,
     }  # fmt: skip
 
 
@@ -53,8 +58,8 @@ trainings where it says so. It says nothing of how far a bound is from the truth
 marked. n is the number of examples or samples behind a value; Fréchet distances of few samples are biased upwards, so
 compare them only at one n. The difference is the first less the second, of absolute values for gaps, with Student's
 95% interval: "paired" example by example, else from both standard errors with Welch's degrees of freedom, or over
-trainings. An interval that is not over trainings says nothing of how another training would turn out. Nothing was
-tuned until it looked right.
+trainings. An interval that is not over trainings says nothing of how another training would turn out. Epochs are those
+of the two models, as a part of the paper's where it says how many. Nothing was tuned until it looked right.
 """
 
 
@@ -67,7 +72,8 @@ def page(found: Claims, boards: Boards) -> str:
         lines += [f"## {claim.text}\n", f"{said}\n"]
         own = [each for each in findings if each.claim is claim]
         if own:
-            lines += ["| dataset | n | first | its value | second | its value | difference, 95% | |", "|---" * 8 + "|"]
+            lines.append("| dataset | n | first | its value | second | its value | difference, 95% | epochs | |")
+            lines.append("|---" * 9 + "|")
         else:
             lines.append("No board has rows that can be compared.")
         for each in own:
@@ -75,7 +81,7 @@ def page(found: Claims, boards: Boards) -> str:
             first, second = each.first, each.second
             lines.append(
                 f"| {each.dataset} | {first.rows[0].n} | {first.name} | {value(first)} | {second.name} "
-                f"| {value(second)} | {change(each)} | {said} |"
+                f"| {value(second)} | {change(each)} | {trained(each)} | {said} |"
             )
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

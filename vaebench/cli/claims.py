@@ -88,10 +88,10 @@ def _print_claim(findings: "Sequence[Finding]", claim: str, source: str) -> None
 
     lines = [
         (each.dataset, each.first.name, text.value(each.first), each.second.name, text.value(each.second),
-         text.change(each), each.verdict)
+         text.change(each), text.trained(each), each.verdict)
         for each in findings
     ]  # fmt: skip
-    headings = ("dataset", "model", ">its value", "against", ">its value", ">difference [95%]", "verdict")
+    headings = ("dataset", "model", ">its value", "against", ">its value", ">difference [95%]", ">epochs", "verdict")
     if lines:
         terminal.print_table(headings, lines, claim, leading=2)
     else:
