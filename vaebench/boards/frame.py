@@ -48,6 +48,9 @@ def board(
             marks, verified; `attrs["columns"]` says unit, better side and protocol of each measure. "rows": a line for
             each row.
 
+    Returns:
+        A DataFrame, best model first where the headline ranks.
+
     Raises:
         UserError: the dataset is unknown, or its board is empty, or `table` is neither.
         DataError: a file of the board is damaged.

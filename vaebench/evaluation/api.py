@@ -53,6 +53,9 @@ def load_dataset(name: str, *, data: str | Path | None = None, download: bool = 
         data: the torchvision root that its files lie below; by default $VAEBENCH_DATA, else a folder of the cache.
         download: whether absent files are fetched.
 
+    Returns:
+        The dataset, whose `split("test").take(index)` reads examples.
+
     Raises:
         UserError: the name is unknown.
         DataError: its files cannot be had or read.
@@ -78,6 +81,9 @@ def load_model(
         data: as in `load_dataset`.
         allow_code: whether the file of code that a card names may run.
         progress: is told of downloads.
+
+    Returns:
+        The model, an nn.Module.
 
     Raises:
         UserError: there is no such model, dataset or card, or the card's options do not fit.
@@ -107,6 +113,9 @@ def check(
         weights: as in `load_model`.
         allow_code: as in `load_model`.
         progress: is told of downloads.
+
+    Returns:
+        A `Check` for each promise: its name, whether it passed, and in detail what was seen where it was not kept.
 
     Raises:
         UserError: as `evaluate`.
@@ -171,6 +180,9 @@ def evaluate(
             right; its values are marked.
         budget: what it is to take, such as "10m", shared by all metrics: each takes as many examples as fit.
         progress: is told of passes, failures and downloads, as `progress.Progress` says.
+
+    Returns:
+        The values by column, as `results["nll"]`; its `write` puts the rows on a board.
 
     Raises:
         UserError: something that is named does not exist, or does not fit; `model` is not a model, or breaks a promise

@@ -93,7 +93,9 @@ class Monitor(_Callback):
             seed: of the evaluation's noise, the same each time.
             data: as in `load_dataset`.
 
-        Raises UserError if a name or split does not exist, and DataError if the data cannot be had.
+        Raises:
+            UserError: a name or split does not exist.
+            DataError: the data cannot be had.
         """
         super().__init__()
         if every < 1:

@@ -91,10 +91,17 @@ class Results(Mapping[str, Value]):
         return frame.of_rows(self.rows)
 
     def write(self, leaderboards: str | Path | None = None) -> None:
-        """Write the rows, and the files that metrics kept, to a folder of leaderboards; errors as `store.write`.
+        """Write the rows, and the files that metrics kept, to a folder of leaderboards.
 
-        By default to your own, $VAEBENCH_RESULTS, else `results`, which `vaebench.board` reads over the shipped ones.
         What is there of other metrics and models stays; a row that differs only in when and where stays as it was.
+
+        Args:
+            leaderboards: the folder; by default your own, $VAEBENCH_RESULTS or else `results`, which `vaebench.board`
+                reads over the shipped ones.
+
+        Raises:
+            UserError: the folder cannot be written.
+            DataError: a file of the board is damaged.
         """
         write(Path(leaderboards or files.own_boards()), self.rows, self._kept)
 

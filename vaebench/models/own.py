@@ -40,10 +40,29 @@ def from_module(
 ) -> Unbound:
     """The network as a model for `evaluate` and `check`, which bind it to the space of their dataset.
 
-    `encode` should return (mean, log-variance), a torch Normal, or an object with `latent_dist`; `decode` a tensor, or
-    an object with `sample`. Arguments as `Wiring` says. The prior is N(0, I).
+    The prior is N(0, I). The network's `encode` should return (mean, log-variance), a torch Normal, or an object with
+    `latent_dist`; its `decode` a tensor, or an object with `sample`.
 
-    Raises UserError if the arguments do not go together.
+    Args:
+        network: it is used as it is, in evaluation mode where a metric measures it.
+        likelihood: p(x|z) of what the decoder gives: "bernoulli", "continuous-bernoulli", "categorical",
+            "discretised-logistic", "discretised-logistic-mixture", "gaussian", "fixed-gaussian", or "none" for a
+            decoder that was trained to look right: what needs p(x|z) is then not measured.
+        encode: the name of the method or part that encodes.
+        decode: the name of the method or part that decodes.
+        input: what the network reads of data that have levels, or lie in an interval: x in [0, 1] ("unit"), in [-1, 1]
+            ("centred"), or the numbers 0..levels-1 ("levels"). Other data are given as they are.
+        output: what the decoder gives: "logits", means in [0, 1] ("unit") or [-1, 1] ("centred"), or all that the
+            likelihood reads ("raw").
+        latent: the shape of one example's latents, or their number; by default it is found.
+        scale: of a decoder that gives means alone: the standard deviation (gaussian) or scale (discretised-logistic),
+            in their units; "fit" finds it on the training split.
+
+    Returns:
+        What `evaluate` and `check` take in the place of a model.
+
+    Raises:
+        UserError: the arguments do not go together.
     """
     given: dict[str, Any] = {
         "likelihood": likelihood,
