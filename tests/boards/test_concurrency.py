@@ -148,6 +148,7 @@ STEPS = [f"{step} of {file}" for file in ("the rows", "the CSV", "a kept file")
          for step in ("bytes to disk", "rename", "folder to disk")]  # fmt: skip
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("last", range(1, len(STEPS) + 1), ids=STEPS)
 def test_a_kill_before_any_step_is_mended_by_the_same_command(last: int, tmp_path: Path) -> None:
     def write(row: Row, kept: bytes) -> None:

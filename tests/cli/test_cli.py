@@ -91,6 +91,7 @@ def test_help_and_ls_import_no_torch_and_are_quick(args: tuple[str, ...]) -> Non
     assert min(seconds) < 1.5, seconds  # of the processor: 0.4 on a machine that does nothing else
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "args",
     [

@@ -37,6 +37,7 @@ LS = [("ls", "models"), ("--help",), ("board", "show", "digits"), ("--version",)
       pytest.param(("data", "ls", "--json"), marks=pytest.mark.processes)]  # fmt: skip
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("args", LS)
 def test_a_full_disk_is_one_line(args: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
@@ -47,6 +48,7 @@ def test_a_full_disk_is_one_line(args: tuple[str, ...]) -> None:
     )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("args", LS[:3])
 def test_a_closed_stdout_is_one_line(args: tuple[str, ...]) -> None:
     done = closed(*args)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from weekly import weekly
 
 from vaebench.boards.rows import Row
 from vaebench.core import device as memory
@@ -62,7 +63,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 
 @pytest.mark.parametrize("in_flight", [1, 3])
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("most", [1, 7, 30])
+@pytest.mark.parametrize("most", weekly([1, 7, 30], 7))
 def test_an_allocation_that_fails_changes_no_number(
     most: int, error: str, in_flight: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

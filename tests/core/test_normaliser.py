@@ -262,7 +262,7 @@ FAULTS: dict[str, tuple[Callable[[], Toy], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", weekly(FAULTS, *(name for name in FAULTS if name != "official tail, colours")))
 def test_each_fault_is_found(name: str) -> None:
     make, says = FAULTS[name]
     found = normalised(make())

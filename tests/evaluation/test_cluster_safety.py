@@ -66,6 +66,7 @@ def protected() -> Iterator[tuple[str, LocalCluster]]:
             yield made[0].scheduler_address, made[0]
 
 
+@pytest.mark.processes
 def test_another_user_runs_no_code(protected: tuple[str, LocalCluster]) -> None:
     """The same client, by the same user id, does run code on a scheduler without TLS."""
     address, _ = protected
@@ -102,6 +103,7 @@ def test_without_certificates_there_are_no_workers(monkeypatch: pytest.MonkeyPat
         pass
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("error", [OSError("Timed out"), cluster.CommClosedError("in <TLS>: Stream is closed")])
 def test_a_worker_that_dies_while_it_is_asked_is_no_other_version(
     error: OSError, protected: tuple[str, LocalCluster], monkeypatch: pytest.MonkeyPatch

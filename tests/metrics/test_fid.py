@@ -232,7 +232,8 @@ def test_without_weights_fid_is_skipped_at_once(
         NoResources().inception_weights()
 
 
-@pytest.mark.parametrize("layer", ["64", pytest.param("2048", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["64", "2048"])
 def test_fid_is_torch_fidelitys_of_the_same_png_folders(
     layer: str, weights: Path, zoo: Zoo, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

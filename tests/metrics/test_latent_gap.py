@@ -137,6 +137,7 @@ def test_an_oracle_whose_posterior_is_exact_has_no_gap_in_its_first_group(index:
     assert off(found["leaked"], 0.01, 0) < 4
 
 
+@pytest.mark.slow
 def test_the_oracles_see_a_missing_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
     device, dtype = torch.device("cpu"), torch.float32
     assert all(answer.passed for answer in latents.latent_gap(device, dtype))

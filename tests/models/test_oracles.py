@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from weekly import weekly
 
 from vaebench.core.data import Batch
 from vaebench.core.model import Draws
@@ -59,13 +60,15 @@ def oracle_named(name: str, slack: float = 0.3) -> Oracle:
     return next(o for o in oracles(slack=slack) if o.name == name)
 
 
+CUTS = ((300, 4096, 37), (1000, 4096, 100), (1000, 50_000, 37), (1000, 4096, 400))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("samples", "rows", "block"),
     [
         (300, 333, 100),
-        (300, 4096, 37),
-        *(pytest.param(1000, *cut, marks=pytest.mark.slow) for cut in ((4096, 100), (50_000, 37), (4096, 400))),
+        *(pytest.param(*cut, marks=pytest.mark.slow) for cut in CUTS),
     ],
 )
 def test_estimates_meet_the_exact_answers(
@@ -77,7 +80,7 @@ def test_estimates_meet_the_exact_answers(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("samples", [1, 5, 50])
+@pytest.mark.parametrize("samples", weekly([1, 5, 50], 5))
 def test_the_weight_is_unbiased_for_every_k(name: str, samples: int) -> None:
     oracle = oracle_named(name, slack=0.2)
     ratios = [(-values(oracle, samples, seed=seed)["nll"] + oracle.exact["nll"]).exp() for seed in range(10)]
@@ -242,7 +245,7 @@ def slipped(
     return slip(score(batch, seed, **protocol))
 
 
-@pytest.mark.parametrize("slip", [wrong_sign, mean_of_logs])
+@pytest.mark.parametrize("slip", weekly([wrong_sign, mean_of_logs], mean_of_logs))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_slip_in_the_reduction_is_seen(slip: Callable[[dict[str, Tensor]], dict[str, Tensor]], name: str) -> None:
     oracle, scored = oracle_named(name), partial(slipped, slip=slip)
@@ -254,6 +257,7 @@ def failed_answers() -> Iterator[str]:
     return (answer.estimator for answer in bounds.likelihood(CPU, torch.float32) if not answer.passed)
 
 
+@pytest.mark.slow
 def test_selftest_sees_a_slip(monkeypatch: pytest.MonkeyPatch) -> None:
     drop_jacobian(monkeypatch)
     assert all("decoupled" in name for name in failed_answers())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from weekly import weekly
 
 from vaebench.core import registry as plugins
 from vaebench.core.checks import Check, check_model
@@ -251,7 +252,7 @@ def failed(network: Any) -> dict[str, str]:
     return {check.name: check.detail for check in checks if not check.passed}
 
 
-@pytest.mark.parametrize("tempering", TEMPERING)
+@pytest.mark.parametrize("tempering", weekly(TEMPERING, "free"))
 @pytest.mark.parametrize(
     ("likelihood", "space"),
     [("bernoulli", SPACE), ("categorical", Space((2, 2, 2), 5, "pmf")), ("gaussian", Space((3,), None, "density"))],

@@ -11,6 +11,7 @@ import torch
 from click.testing import Result
 from safetensors.torch import load_file, save_file
 from torch import nn
+from weekly import weekly
 
 from vaebench.core import checks
 from vaebench.core import registry as plugins
@@ -59,7 +60,9 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [large, tiny])
-@pytest.mark.parametrize(("dataset", "colours"), [("digits", 1), ("cifar10", 3), ("digits-dequantised", 1)])
+@pytest.mark.parametrize(
+    ("dataset", "colours"), weekly([("digits", 1), ("cifar10", 3), ("digits-dequantised", 1)], ("cifar10", 3))
+)
 @torch.no_grad()
 def test_values_are_the_librarys(
     make: Callable[[int], Any], dataset: str, colours: int, tmp_path: Path, vaebench: Invoke
