@@ -19,7 +19,7 @@ BOUND_LOOSE, FEW_IMAGES, COLLAPSED = "bound loose", "few images", "collapsed"
 """Marks: a likelihood bound that has not converged; a Frechet distance of fewer images than the features have
 dimensions, whose covariance is singular; a model whose latents say next to nothing of the data."""
 SHARED_IMAGES = "shared images"
-"""Mark: repeats, whose spread is the error, that have images in common: the data are too few for sets of their own."""
+"""Mark: repeats, whose spread is part of the error, that have images in common."""
 UNCHECKED, UNIFORM = "unchecked", "worse than uniform"
 """Marks: a run that did not ask whether p(x|z) is proper; more bits a dimension than the levels have."""
 YOURS = "yours"
