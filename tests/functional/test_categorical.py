@@ -45,6 +45,16 @@ def test_gradients_to_the_second(last: bool) -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
+def test_a_graph_is_gone_back_through_once_or_an_error_says_so(last: bool) -> None:
+    values = logits(last).requires_grad_()
+    total = log_likelihood(values, X, 3).square().sum()
+    (ours,) = torch.autograd.grad(total, values, retain_graph=True)
+    torch.testing.assert_close(ours, torch.autograd.grad(expected(values).square().sum(), values)[0])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(total, values)
+
+
+@pytest.mark.parametrize("last", [False, True])
 def test_it_maps(last: bool) -> None:
     values = logits(last)
     found = torch.func.vmap(lambda one: log_likelihood(one, X, 2))(values)
