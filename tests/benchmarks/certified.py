@@ -23,6 +23,7 @@ from vaebench.core.data import Batch
 from vaebench.core.device import keep_freed
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
+from vaebench.evaluation.run import DECODED_FLOATS
 from vaebench.functional.ais import schedule
 from vaebench.functional.statistics import mean_stderr
 from vaebench.metrics.certified import PART, TOGETHER, Certified, simulated, with_gradient
@@ -105,13 +106,14 @@ def main() -> None:
     metric = Certified(images=max(2, chosen.images), steps=chosen.steps, chains=chosen.chains, samples=1)
     with torch.no_grad(), keyed(0, torch.arange(1)):
         width = model.likelihood(model.prior(1).rsample(1)).raw.numel()
-    together = max(1, min(TOGETHER, 2**21 // width // (PART * chosen.chains)))
+    rows = DECODED_FLOATS // width
+    together = max(1, min(TOGETHER, rows // (PART * chosen.chains)))
     gaps: list[Tensor] = []
 
     def ours() -> None:
         for example in torch.arange(chosen.images).split(together):
             batch = Batch(example, None, example)
-            gaps.append(simulated(batch, 0, model=model, metric=metric, rows=chosen.chains)["bdmc_gap"])
+            gaps.append(simulated(batch, 0, model=model, metric=metric, rows=rows)["bdmc_gap"])
 
     with torch.no_grad():
         clock, cpu = timed(ours)
@@ -124,7 +126,8 @@ def main() -> None:
             latents = model.prior(together).rsample(1)
             x = model.likelihood(latents).sample()[0]
         joint = model.joint(x)
-        noise = torch.randn(chosen.chains, together, joint.size, dtype=torch.float64)
+        beside = 2 * chosen.chains if PART * 2 * chosen.chains * together <= rows else chosen.chains
+        noise = torch.randn(beside, together, joint.size, dtype=torch.float64)
 
         def bare() -> None:
             with torch.enable_grad():
@@ -139,7 +142,7 @@ def main() -> None:
             function()
             costs[name] = timed(lambda function=function: [function() for _ in range(50)])[1] / 50  # type: ignore[misc]
         ratio = costs["gradient"] / costs["forward and backward"]
-        print(f"a gradient of {chosen.chains} x {together} rows costs {costs['gradient'] * 1e3:.2f} ms, "
+        print(f"a gradient of {beside} x {together} rows costs {costs['gradient'] * 1e3:.2f} ms, "
               f"{ratio:.2f} of the decoder alone, forward and backward")  # fmt: skip
         if chosen.plain and len(latents) == 1:
             steps = Annealing.of(joint, metric, 0, example).steps

@@ -165,6 +165,29 @@ def test_exact_chains_have_no_gap() -> None:
                 torch.testing.assert_close(found.log_weight, -exact.exact["nll"].expand(2, -1), rtol=1e-6, atol=1e-5)
 
 
+def test_chains_side_by_side_are_those_that_move_alone() -> None:
+    """Each set has its own noise, place and direction, and steps of its own sizes."""
+    oracle = oracles(count=3, slack=0.25)[0]
+    with torch.no_grad():
+        joint = oracle.model.double().joint(oracle.dataset.split("test").x.double())
+        tilt, betas = partial(with_gradient, joint.log_weight), ais.schedule(6)
+        shapes = [torch.Size((count, 3, joint.size)) for count in (2, 5)]
+        starts = [Noise(shape, seed)(0)[0] for seed, shape in enumerate(shapes)]
+        steps = torch.linspace(0.3, 1.5, 15, dtype=torch.float64).view(5, 3)
+        alone = [
+            run(tilt, start, betas, steps, Noise(shape, 3), LEAPFROGS)
+            for run, start, shape in zip((ais.forward, ais.reverse), starts, shapes, strict=True)
+        ]
+        sets = [
+            ais.Chains(start, Noise(shape, 3), back)
+            for start, shape, back in zip(starts, shapes, (False, True), strict=True)
+        ]
+        together = ais.side_by_side(tilt, sets, betas, steps, LEAPFROGS)
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one, other)
+        assert 0 < float(one.acceptance.min()) < 1
+
+
 @pytest.mark.parametrize("hole", [-torch.inf, torch.nan])
 def test_where_there_is_no_density_no_chain_goes_and_nan_is_never_walked_around(hole: float) -> None:
     def tilt(noise: Tensor) -> tuple[Tensor, Tensor]:

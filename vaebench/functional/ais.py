@@ -8,7 +8,7 @@ Source: Neal 2001; Grosse, Ghahramani & Adams 2015 (arXiv 1511.02543) for the re
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,14 @@ class State(NamedTuple):
     gradient: Tensor
 
 
+class Chains(NamedTuple):
+    """S chains for each of B examples: where they begin, (S, B, E), their noise, and whether they go back to b = 0."""
+
+    start: Tensor
+    noise: Noise
+    back: bool
+
+
 class Annealed(NamedTuple):
     """S chains for each of B examples: `log_weight` (S, B) float64 nats; `acceptance` (B,), the mean probability."""
 
@@ -55,23 +63,24 @@ def accepted(log_ratio: Tensor, uniform: Tensor) -> Tensor:
 
 
 def transition(
-    state: State, tilt: Tilt, beta: float, step: Tensor, noise: tuple[Tensor, Tensor], leapfrogs: int
+    state: State, tilt: Tilt, beta: Tensor, step: Tensor, noise: tuple[Tensor, Tensor], leapfrogs: int
 ) -> tuple[State, Tensor]:
     """`state` after one Hamiltonian transition that leaves pi_b as it is, and the acceptance probabilities (S, B).
 
-    `step` (B,) is in units of e and must not depend on the chains; `noise` is fresh momenta and uniform numbers. `tilt`
-    is called once for each of the `leapfrogs` steps: the last gives both the proposal's energy and the next gradient.
+    `beta` () or (S, 1) is b; `step` (B,) or (S, B) is in units of e and must not depend on where the chains are;
+    `noise` is fresh momenta and uniform numbers. `tilt` is called once for each of the `leapfrogs` steps: the last
+    gives both the proposal's energy and the next gradient.
     A chain that meets log w = NaN stays NaN: a density that is not one is not walked around.
     """
     momentum, uniform = noise
-    step = step[:, None]
-    at, rho = state.noise, torch.addcmul(momentum, 0.5 * step, beta * state.gradient - state.noise)
+    step, force = step[..., None], beta[..., None]
+    at, rho = state.noise, torch.addcmul(momentum, 0.5 * step, force * state.gradient - state.noise)
     sick = state.log_weight.isnan()
     for i in range(leapfrogs):
         at = torch.addcmul(at, step, rho)
         log_weight, gradient = tilt(at)
         sick = sick | (log_weight.isnan() & (at.square().sum(-1) < _FAR))
-        rho = torch.addcmul(rho, step if i + 1 < leapfrogs else 0.5 * step, beta * gradient - at)
+        rho = torch.addcmul(rho, step if i + 1 < leapfrogs else 0.5 * step, force * gradient - at)
     squares = state.noise.square() + momentum.square() - at.square() - rho.square()
     log_ratio = beta * (log_weight - state.log_weight) + 0.5 * squares.sum(-1)
     taken = accepted(log_ratio, uniform)
@@ -93,7 +102,7 @@ def pilot(tilt: Tilt, start: Tensor, betas: list[float], noise: Noise, leapfrogs
     state, sizes = State(start, *tilt(start)), []
     longest = 0.5 * math.pi / leapfrogs
     step = torch.full_like(start[0, :, 0], longest)
-    for t, beta in enumerate(betas[1:-1]):
+    for t, beta in enumerate(step.new_tensor(betas[1:-1])):
         sizes.append(step)
         state, acceptance = transition(state, tilt, beta, step, noise(t), leapfrogs)
         step = (step * (_RATE * (acceptance.mean(0) - TARGET)).exp()).clamp(max=longest)
@@ -105,7 +114,7 @@ def forward(tilt: Tilt, start: Tensor, betas: list[float], steps: Tensor, noise:
 
     log weight = sum_t (b_{t+1} - b_t) log w(e_t), where e_t comes of the transition at b_t. `steps` is of `pilot`.
     """
-    return _weighted(tilt, start, betas, steps, noise, leapfrogs, range(len(betas) - 1))
+    return side_by_side(tilt, [Chains(start, noise, back=False)], betas, steps, leapfrogs)[0]
 
 
 def reverse(tilt: Tilt, start: Tensor, betas: list[float], steps: Tensor, noise: Noise, leapfrogs: int) -> Annealed:
@@ -113,22 +122,35 @@ def reverse(tilt: Tilt, start: Tensor, betas: list[float], steps: Tensor, noise:
 
     The log weights are those of `forward`, along the same transitions in the other order.
     """
-    return _weighted(tilt, start, betas, steps, noise, leapfrogs, range(len(betas) - 2, -1, -1))
+    return side_by_side(tilt, [Chains(start, noise, back=True)], betas, steps, leapfrogs)[0]
 
 
-def _weighted(
-    tilt: Tilt, start: Tensor, betas: list[float], steps: Tensor, noise: Noise, leapfrogs: int, order: range
-) -> Annealed:
-    state = State(start, *tilt(start))
-    total = torch.zeros_like(state.log_weight, dtype=torch.float64)
-    rates = []
-    for place, t in enumerate(order):
+def side_by_side(
+    tilt: Tilt, sets: Sequence[Chains], betas: list[float], steps: Tensor, leapfrogs: int
+) -> list[Annealed]:
+    """What `forward` or `reverse` gives of each of `sets`: all of them share each call of `tilt`."""
+    start = torch.cat([each.start for each in sets])
+    sizes = [len(each.start) for each in sets]
+    repeats = torch.tensor(sizes, device=start.device)
+
+    def by_chain(values: Tensor) -> Tensor:
+        return values.repeat_interleave(repeats, 0, output_size=sum(sizes))
+
+    b, state = start.new_tensor(betas, dtype=torch.float64), State(start, *tilt(start))
+    widths = b.diff()
+    total = rate = torch.zeros_like(state.log_weight, dtype=torch.float64)
+    for place in range(len(betas) - 1):
+        t = [len(betas) - 2 - place if each.back else place for each in sets]
         if place:
-            between = max(t, t - order.step)  # b_t of the transition from the last place to this one
-            state, acceptance = transition(state, tilt, betas[between], steps[between - 1], noise(between), leapfrogs)
-            rates.append(acceptance.mean(0))
-        total = total + (betas[t + 1] - betas[t]) * state.log_weight
-    return Annealed(total, torch.stack(rates).mean(0))
+            between = [i + each.back for i, each in zip(t, sets, strict=True)]  # b of the transition from t before to t
+            drawn = [each.noise(i) for i, each in zip(between, sets, strict=True)]
+            noise = torch.cat([momenta for momenta, _ in drawn]), torch.cat([uniform for _, uniform in drawn])
+            beta, step = by_chain(b[between, None].to(start.dtype)), by_chain(steps[[i - 1 for i in between]])
+            state, acceptance = transition(state, tilt, beta, step, noise, leapfrogs)
+            rate = rate + acceptance
+        total = total + by_chain(widths[t, None]) * state.log_weight
+    rates = rate / (len(betas) - 2)
+    return [Annealed(w, a.mean(0)) for w, a in zip(total.split(sizes), rates.split(sizes), strict=True)]
 
 
 def lower_bound(log_weight: Tensor) -> Tensor:

@@ -16,15 +16,15 @@ from vaebench.core.metric import Column, Curve, Measurement, Metric, Run, Unavai
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.joint import Joint
 from vaebench.distributions.noise import keyed, standard_normal, uniform
-from vaebench.functional.ais import Annealed, forward, lower_bound, pilot, reverse, schedule, upper_bound
+from vaebench.functional.ais import Annealed, Chains, forward, lower_bound, pilot, schedule, side_by_side, upper_bound
 from vaebench.functional.random import derive
 from vaebench.metrics.shared.bounds import score
 from vaebench.metrics.shared.passes import candidates
 
-TOGETHER = 10  # images journalled together
+TOGETHER = 20  # images journalled together
 PILOTS = 2  # chains that step sizes are found with
 FRACTIONS = (4, 2)  # of the steps, at which the bound is computed too
-PART = 8  # of the draws that can be decoded at once, those whose gradients are computed at once: one in so many
+PART = 3  # of the draws that can be decoded at once, those whose gradients are computed at once: one in so many
 
 
 @final
@@ -93,11 +93,18 @@ class Path:
         """The log weights of where the forward chains begin, (S, B)."""
         return self.joint.log_weight(self._source("forward").start())
 
-    def reverse(self, latents: tuple[Tensor, ...]) -> Annealed:
-        """Reverse chains, all from `latents` (1, B, ...), an exact draw of p(z|x)."""
-        start = self.joint.noise_of(latents).expand(self.metric.chains, -1, -1)
-        tilt, betas = partial(with_gradient, self.joint.log_weight), schedule(self.metric.steps)
-        return reverse(tilt, start, betas, self.steps, self._source("reverse"), self.metric.leapfrogs)
+    def both(self, latents: tuple[Tensor, ...], rows: int) -> list[Annealed]:
+        """Forward chains, and reverse ones, all from `latents` (1, B, ...), an exact draw of p(z|x).
+
+        They move side by side where the gradients of both are computed at once, as `rows` has it.
+        """
+        back = self.joint.noise_of(latents).expand(self.metric.chains, -1, -1)
+        source, betas = self._source("forward"), schedule(self.metric.steps)
+        sets = [Chains(source.start(), source, back=False), Chains(back, self._source("reverse"), back=True)]
+        anneal = partial(side_by_side, partial(with_gradient, self.joint.log_weight))
+        beside = PART * 2 * self.metric.chains * len(self.example) <= rows
+        parts = [sets] if beside else [[each] for each in sets]
+        return [found for part in parts for found in anneal(part, betas, self.steps, self.metric.leapfrogs)]
 
 
 def _by_draws(
@@ -133,8 +140,8 @@ def simulated(
             latents = model.prior(len(batch.example)).rsample(1)
             x = model.likelihood(latents).sample()[0]
         path = Path.of(model.joint(x, metric.start), metric, seed, batch.example)
-        above = upper_bound(path.reverse(latents).log_weight)
-        below = lower_bound(path.forward(metric.steps).log_weight)
+        there, back = (annealed.log_weight for annealed in path.both(latents, rows))
+        above, below = upper_bound(back), lower_bound(there)
         nll_k = _by_draws(model, x, batch.example, seed, metric, rows)
     return {"bdmc_gap": above - below, "k_gap": above + nll_k}
 
