@@ -121,7 +121,7 @@ def test_in_a_clone_files_lie_beside_the_others(kind: str, tmp_path: Path, vaebe
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("metric", "likelihood"), "there is a metric 'likelihood' already; choose another name"),
+        (("metric", "likelihood"), "metric 'likelihood' exists already; choose another name"),
         (("metric", "My_Metric"), "metric 'My_Metric' should be lower-case words with dashes between, as 'my-metric'"),
         (("metric", "../x"), "should be lower-case words"),
         (("adapter", "class"), "adapter 'class' is a word of Python"),

@@ -136,7 +136,11 @@ NEAR = {
         "",
         "there is train-images-idx3-ubyte, and MNIST/raw/train-images-idx3-ubyte was expected; move",
     ),
-    "flat and packed": ("{name}.gz", "", "there is train-images-idx3-ubyte.gz, and MNIST/raw"),
+    "flat and packed": (
+        "{name}.gz",
+        "",
+        "there is train-images-idx3-ubyte.gz, and MNIST/raw/train-images-idx3-ubyte.gz was",
+    ),
     "too deep": ("MNIST/raw/{name}", "MNIST", "it is one of its folders, and the files are under {root}; run with"),
     "deeper": ("MNIST/raw/{name}", "MNIST/raw", "it is one of its folders, and the files are under {root}; run with"),
     "deeper and packed": ("MNIST/raw/{name}.gz", "MNIST/raw", "the files are under {root}; run with --data {root}"),

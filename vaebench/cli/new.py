@@ -48,7 +48,8 @@ def new(kind: str, name: str, out: Path | None, clone: Path | None) -> None:
         click.echo(path)
     *_, test = written
     install = f"pip install -e {test.parent}, then " if clone is None else ""
-    click.echo(f"to try it: pytest {test}; to use it: {install}vaebench ls {KINDS[kind]}", err=True)
+    click.echo(f"to try it: pip install pytest, then python -m pytest {test}", err=True)
+    click.echo(f"to use it: {install}vaebench ls {KINDS[kind]}", err=True)
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -57,7 +58,7 @@ def _check_name(kind: str, name: str) -> None:
     if keyword.iskeyword(name):
         raise UserError(f"{kind} {name!r} is a word of Python; choose another name")
     if name in plugins.names(KINDS[kind]):
-        raise UserError(f"there is a {kind} {name!r} already; choose another name")
+        raise UserError(f"{kind} {name!r} exists already; choose another name")
 
 
 def _package(kind: str, name: str, folder: Path) -> dict[Path, str]:

@@ -107,7 +107,7 @@ def run(
         find_weights(found[0])
     import torch
 
-    from vaebench.boards import export, overlay
+    from vaebench.boards import export, marks, overlay
     from vaebench.cli import bar as progress
     from vaebench.cli import tables as terminal
     from vaebench.core.device import torch_device
@@ -157,7 +157,7 @@ def run(
 
     with bar:
         ended = list(_told(sweep.outcomes(found, prepare, settings, stored, out, bar), len(found), bar))
-    rows = [row for outcome in ended for row in outcome.rows]
+    rows = [row for outcome in ended for row in marks.together(outcome.rows)]
     if as_json:
         terminal.print_json(export.to_json(rows))
     elif len(found) > 1:

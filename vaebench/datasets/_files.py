@@ -85,7 +85,8 @@ def nearly(root: Path, file: str) -> str | None:
         )
         if seen != file and alike:
             found = path.relative_to(root).as_posix()
-            return f"there is {found}, and {file} was expected; move it there, and the others alike"
+            wanted_file = f"{file}.gz" if path.suffix == ".gz" else file
+            return f"there is {found}, and {wanted_file} was expected; move it there, and the others alike"
     return None
 
 

@@ -67,9 +67,10 @@ def split_of(name: str, files: Sequence[str], lists: dict[str, str | None], wher
 
 def indices(splits: Sequence[str], where: object, what: str) -> dict[str, Tensor]:
     """The places (N,) of each split, in order. Raises ValueError if there is nothing to train on or to test on."""
-    for split in ("train", "test"):
+    remedies = {"train": "leave some out of test.txt", "test": "list some in test.txt"}
+    for split, remedy in remedies.items():
         if split not in splits:
-            raise ValueError(f"{where}: of {len(splits)} {what} none is in the split {split!r}; list some in test.txt")
+            raise ValueError(f"{where}: of {len(splits)} {what} none is in the split {split!r}; {remedy}")
     return {
         split: torch.tensor([i for i, each in enumerate(splits) if each == split])
         for split in SPLITS

@@ -164,7 +164,7 @@ class Regret(Metric):
         return (f"({self.steps:,} steps and twice {self.samples:,} draws)",)
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if (reason := super().unsupported(model, dataset)) is not None:
+        if (reason := super().unsupported(model, dataset) or bounds.unscored(model)) is not None:
             return reason
         if dataset.name not in PAIRS:
             return f"no OOD sets are pinned for {dataset.name}; there are for {', '.join(PAIRS)}"

@@ -40,6 +40,7 @@ from vaebench.functional.influence import (
 )
 from vaebench.functional.random import derive, keys
 from vaebench.functional.statistics import mean_stderr
+from vaebench.metrics.shared.bounds import unscored
 from vaebench.metrics.shared.image_grid import Row, png
 from vaebench.metrics.shared.sample_quality import no_images
 
@@ -159,7 +160,7 @@ class Tracin(Metric):
         return (self.split, self.queried)
 
     def unsupported(self, model: LatentVariableModel, dataset: Dataset) -> str | None:
-        if (reason := super().unsupported(model, dataset)) is not None:
+        if (reason := super().unsupported(model, dataset) or unscored(model)) is not None:
             return reason
         if (size := len(dataset.split(self.split))) < max(self.top, 4):
             return f"{size} training examples are fewer than top = {self.top}, or than 4"

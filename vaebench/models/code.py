@@ -69,7 +69,9 @@ def made(options: FromFile) -> Any:
         with contained():
             module = sys.modules.get(called) or _run(file, called)
     except Exception as error:  # whatever a user's file does
-        raise UserError(f"{file} cannot be run: {type(error).__name__}: {error}; mend it") from error
+        alone = isinstance(error, ModuleNotFoundError)
+        remedy = "install it, or put its code into this file, which runs alone" if alone else "mend it"
+        raise UserError(f"{file} cannot be run: {type(error).__name__}: {error}; {remedy}") from error
     names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
     if options.name not in names:
         raise UserError(f"{file}: {unknown('name', options.name, names)}")

@@ -23,6 +23,7 @@ from vaebench.core.data import Dataset, Space, Split, fingerprint
 from vaebench.core.errors import UserError
 from vaebench.core.metric import UnavailableError
 from vaebench.functional import random
+from vaebench.models.adapters._wiring import WiringError
 from vaebench.models.own import from_module
 
 Invoke = Callable[..., Result]
@@ -150,6 +151,28 @@ def test_a_sigmoid_is_its_logits() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("likelihood", "space", "output", "says"),
+    [
+        (
+            "bernoulli",
+            BINARY,
+            "unit",
+            r"decode gives 6.*, but output = 'unit' are means in \[0, 1\]; say output",
+        ),
+        ("bernoulli", BINARY, "centred", r"are means in \[-1, 1\]; say output = 'logits', or end it in a tanh"),
+        ("discretised-logistic", GREY, "unit", r"are means in \[0, 1\]; end it in a sigmoid"),
+    ],
+)
+def test_logits_are_not_taken_for_means(likelihood: str, space: Space, output: str, says: str) -> None:
+    scale = 0.1 if likelihood == "discretised-logistic" else None
+    model = from_module(Plain(), likelihood, output=output, scale=scale).bind(space)
+    with torch.no_grad():
+        model.network.outer.bias += 6  # type: ignore[operator,union-attr]
+    with pytest.raises(WiringError, match=says):
+        model.likelihood((torch.zeros(1, 2, 3),))
+
+
 def test_inputs_and_scales_are_in_the_units_that_are_said() -> None:
     x = torch.arange(64).remainder(17).view(1, 1, 8, 8).to(torch.uint8)
     network = Sigmoid()
@@ -269,7 +292,9 @@ def test_without_a_likelihood_what_needs_none_is_measured(network: nn.Module) ->
     )  # a z has no density to be known by
     assert {metric for metric, (word, _) in status.items() if word == "ok"} == measured
     why = "the model has no likelihood p(x|z): its decoder gives a picture, trained to look right"
-    for metric in none[:4]:  # a posterior that has no density is found first
+    for metric in ("regret", "tracin"):
+        assert why in status[metric][1]
+    for metric in none[:3]:  # a posterior that has no density is found first
         assert re.search(re.escape(why) if isinstance(network, Tanh) else "single z for each x", status[metric][1])
     if isinstance(network, Single):
         assert "single z for each x, with no density" in status["information"][1]
@@ -358,6 +383,15 @@ def card(tmp_path: Path) -> Path:
     return path
 
 
+def test_what_is_collapsed_says_so_where_it_is_measured(card: Path, vaebench: Invoke, boards: Path) -> None:
+    shapes = {"inner.weight": (10, 64), "inner.bias": (10,), "outer.weight": (64, 5), "outer.bias": (64,)}
+    save_file({f"network.{name}": torch.zeros(shape) for name, shape in shapes.items()}, card.with_suffix(".zero"))
+    command = ("run", "--card", card, "--weights", card.with_suffix(".zero"), "--allow-code", "--preset", "quick")
+    command += ("--metric", "likelihood", "--leaderboards", boards)
+    assert "(collapsed)" in vaebench(*command).stdout
+    assert all("collapsed" in row["marks"] for row in json.loads(vaebench(*command, "--json").stdout))
+
+
 def test_code_runs_only_with_leave(card: Path, vaebench: Invoke, refused: Callable[..., str], boards: Path) -> None:
     out = card.parent / "out"
     train = ("train", "--card", card, "--out", out)
@@ -398,7 +432,7 @@ def test_the_card_and_the_call_have_the_same_values(card: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("import torch\n", "import tensorflow_of_mine\n", "vae.py cannot be run: ModuleNotFoundError"),
+        ("import torch\n", "import tensorflow_of_mine\n", "which runs alone"),
         ("class VAE", "class VAEE", "unknown name 'VAE'; did you mean 'VAEE'?"),
         ("latent=4", "width=4", "VAE(latent=5) raises TypeError"),
     ],

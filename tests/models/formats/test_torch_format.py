@@ -111,6 +111,18 @@ def test_two_sets_are_asked_about(
     assert all(torch.equal(found[name], tensor) for name, tensor in average.items())
 
 
+def test_an_average_beside_the_weights_is_a_set_of_its_own(
+    card: Path, state: dict[str, Tensor], vaebench: Invoke, refused: Callable[..., str]
+) -> None:
+    average = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    torch.save(before("net.", state) | before("net_ema.", average), card.parent / "any.ckpt")
+    command = ("import", "torch", card.parent / "any.ckpt", "--card", card, "--out", card.parent / "out")
+    refused(2, command, f"has 2 state dicts: 'net' ({len(state)} tensors), 'net_ema' ({len(state)} tensors)")
+    made, _ = imported(vaebench, card, "--key", "net_ema")
+    found = load_file(made.weights_path())
+    assert all(torch.equal(found[name], tensor) for name, tensor in average.items())
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -17,7 +17,7 @@ from vaebench.core.metric import UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional import codes
-from vaebench.functional.codes import Stack
+from vaebench.functional.codes import MOST_BINS, Stack
 
 NETWORK = 16  # images that networks see at once
 
@@ -26,7 +26,7 @@ class BinsError(ValueError):
     """A posterior that lies between the bins of its latents."""
 
     def __init__(self, image: int, bins: int, needed: int | None) -> None:
-        remedy = "no number of bins up to 2**16 is enough" if needed is None else f"set bins to at least {needed}"
+        remedy = f"set bins to at least {needed}" if needed else f"no number of bins up to 2**{MOST_BINS} is enough"
         super().__init__(f"image {image}: its posterior is too narrow for 2**{bins} bins; {remedy}")
 
 
@@ -35,10 +35,6 @@ def obstacle(model: LatentVariableModel) -> str | None:
     space = model.space
     if space.measure == "density":
         return "a density has no code length: only integers are coded"
-    try:
-        codes.library()
-    except ImportError:
-        return "needs the coder of constriction; run: pip install 'vaebench[codes]'"
     device = next(model.parameters()).device
     x = torch.zeros(1, *space.shape, dtype=torch.uint8, device=device)
     try:
@@ -49,6 +45,10 @@ def obstacle(model: LatentVariableModel) -> str | None:
             model.likelihood(prior.rsample(1)).log_masses()
     except UnavailableError as error:
         return str(error)
+    try:
+        codes.library()
+    except ImportError:
+        return "needs the coder of constriction; run: pip install 'vaebench[codes]'"
     return None
 
 

@@ -6,8 +6,21 @@ from torch import Tensor
 from vaebench.core.data import Batch
 from vaebench.core.model import LatentVariableModel
 from vaebench.core.normaliser import mass_fault
+from vaebench.distributions.errors import UnavailableError
 from vaebench.distributions.noise import keyed
 from vaebench.functional.importance import ImportanceWeights
+
+
+def unscored(model: LatentVariableModel) -> str | None:
+    """Why p(x|z) cannot be scored, as of a decoder that was trained to look right; or None."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad(), keyed(0, torch.arange(1, device=device)):
+            p = model.likelihood(model.prior(1).rsample(1))
+            p.log_prob(p.sample()[0])
+    except UnavailableError as error:
+        return str(error)
+    return None
 
 
 def score(batch: Batch, seed: int, *, model: LatentVariableModel, samples: int, rows: int) -> dict[str, Tensor]:

@@ -23,6 +23,8 @@ from vaebench.models.adapters._wiring import BY_LOGITS, Wiring, WiringError, dec
 FITTED = 1000
 """Images that a scale is fitted on, spread evenly over the training split."""
 UNFITTED = "scale = 'fit' is found on trained weights and training data, and nothing is known before"
+CLOSE, FAR = 1e-3, 3.0
+"""How far beyond [0, 1] a mean may lie that must not, and one that rarely does: a decoder may end in a linear layer."""
 SPAN = 9.0
 """Width of the log-scales that are searched, up from the least."""
 
@@ -181,12 +183,13 @@ class Module(FactoredModel):
         if self.wiring.likelihood == Picture.family:
             return self._in_units(raw)
         if self.wiring.likelihood in BY_LOGITS and self.wiring.output in ("unit", "centred"):
-            p = raw if self.wiring.output == "unit" else (raw + 1) / 2
+            p = self._unit(raw, CLOSE)
             limits = torch.finfo(p.dtype)
             p = p.clamp(limits.tiny, 1 - limits.eps / 2)  # the numbers nearest to 0 and 1, where a sigmoid is full
             return p.log() - torch.log1p(-p)
         if self.scale is None:
             return raw
+        self._unit(raw, FAR)
         return with_scale(raw, self.scale, self.wiring.likelihood, self.wiring.output, self.space, 1)
 
     def _in_units(self, raw: Tensor) -> Tensor:
@@ -194,8 +197,21 @@ class Module(FactoredModel):
         if self.wiring.output == "raw":
             return raw
         low, high = self.space.interval or (0, (self.space.levels or 2) - 1)
+        return low + (high - low) * self._unit(raw, FAR)
+
+    def _unit(self, raw: Tensor, beyond: float) -> Tensor:
+        """A picture as [0, 1]. Raises WiringError if a number lies further `beyond`: then it is not what is said."""
+        if self.wiring.output == "raw":
+            return raw
         unit = raw if self.wiring.output == "unit" else (raw + 1) / 2
-        return low + (high - low) * unit
+        off = torch.maximum(-unit.min(), unit.max() - 1)
+        if bool(off > beyond):
+            worst = raw.flatten()[(unit - 0.5).abs().argmax()].item()
+            ends, last = ("[0, 1]", "a sigmoid") if self.wiring.output == "unit" else ("[-1, 1]", "a tanh")
+            others = "say output = 'logits', or " if self.wiring.likelihood in BY_LOGITS else ""
+            raise WiringError(f"decode gives {worst:.4g}, but output = {self.wiring.output!r} are means in {ends}; "
+                              f"{others}end it in {last}")  # fmt: skip
+        return unit
 
     @torch.no_grad()
     def fit_scale(self, split: Split) -> None:

@@ -86,7 +86,8 @@ def convert(
     given: dict[str, Any] = {}
     if importer.of_dataset:
         if dataset is None:
-            raise UserError(f"{here}: the files do not say what data the model is of; name them with --dataset")
+            absent = "" if all(path.exists() for path in paths) else ", which is not here"
+            raise UserError(f"{here}{absent}: the files do not say what data the model is of; name them with --dataset")
         given["space"] = plugins.space_of(dataset, data)
     if importer.of_card:
         given["data"] = data

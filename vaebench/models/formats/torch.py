@@ -1,5 +1,7 @@
 """Any file of torch.save (.pt, .pth, .ckpt) with a state dict in it, for a card of your own."""
 
+import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,8 @@ from vaebench.models.loading import build_model
 
 DEPTH = 3
 """How many tables within tables are searched for state dicts."""
+_AVERAGE = re.compile(r"(^|_)(ema|averaged?)(_|$)")
+_log = logging.getLogger("vaebench")
 NETWORK = "network."
 """What stands before a network's own names in the family `module`."""
 
@@ -35,10 +39,23 @@ def _sets(content: Any, key: str = "", depth: int = DEPTH) -> Iterator[tuple[str
     if not isinstance(content, Mapping) or not content or not all(isinstance(name, str) for name in content):
         return
     if all(isinstance(value, Tensor) for value in content.values()):
-        yield key, content
+        halves = _halves(content)
+        yield from ((f"{key}.{half}" if key else half, part) for half, part in halves.items())
+        if not halves:
+            yield key, content
     elif depth:
         for name, value in content.items():
             yield from _sets(value, f"{key}.{name}" if key else name, depth - 1)
+
+
+def _halves(content: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
+    """The raw weights and their moving average, of a dict that holds both by prefix, "net" and "net_ema"; else none."""
+    halves: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in content.items():
+        half, _, rest = name.partition(".")
+        halves.setdefault(half, {})[rest] = tensor
+    same = len({frozenset(part) for part in halves.values()}) == 1
+    return dict(halves) if len(halves) == 2 and same and any(_AVERAGE.search(half) for half in halves) else {}
 
 
 def _chosen(path: Path, content: Any, key: str | None, wanted: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
@@ -81,6 +98,7 @@ def read(path: Path, options: Options, *, data: Path | None = None) -> Imported:
     content, digest = read_file(path)
     state = tensors(path, _chosen(path, content, options.key, wanted))
     if wanted is None:
+        _log.warning("%s: not held against the code of the card, which no import runs; vaebench check does", path)
         state = prefixes.unwrapped(path, state)
         if not all(name.startswith(NETWORK) for name in state):
             state = prefixes.Renaming("", NETWORK)(state)
