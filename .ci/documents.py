@@ -176,7 +176,7 @@ def commands_page() -> str:
 
 def verbs(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Each command below a group with the words that call it, sorted, a group before what it holds."""
-    context = click.Context(group)
+    context = click.Context(group, **main.context_settings)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None

@@ -146,13 +146,13 @@ def parsed(arguments: list[str]) -> dict[str, Any]:
     command: click.Command = main
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
-        found = command.get_command(click.Context(command), name)
+        found = command.get_command(click.Context(command, **main.context_settings), name)
         assert found is not None, f"{name} is not a verb"
         command = found
     if isinstance(command, click.Group) or not arguments:
         return {}
     try:
-        return command.make_context("", list(arguments)).params
+        return command.make_context("", list(arguments), **main.context_settings).params
     except click.BadParameter as error:
         if "does not exist" not in str(error):
             raise
