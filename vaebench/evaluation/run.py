@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -299,8 +300,15 @@ def apply(batch: Batch, seed: int, *, stage: Stage, model: LatentVariableModel) 
 
 
 def dear(model: LatentVariableModel) -> bool:
-    """Whether draws cost so much that preset quick takes few: of several groups of latents, or into many numbers."""
-    return isinstance(model, HierarchicalModel) or probe(model.eval()).raw.numel() >= DEAR
+    """Whether draws cost so much that preset quick takes few: of several groups of latents, or into many numbers.
+
+    Not of a model that gives none: its checks say why.
+    """
+    if isinstance(model, HierarchicalModel):
+        return True
+    with suppress(Exception):  # what a network from outside raises is not a closed list
+        return probe(model.eval()).raw.numel() >= DEAR
+    return False
 
 
 def probe(model: LatentVariableModel) -> Likelihood:

@@ -171,6 +171,9 @@ def test_logits_are_not_taken_for_means(likelihood: str, space: Space, output: s
         model.network.outer.bias += 6  # type: ignore[operator,union-attr]
     with pytest.raises(WiringError, match=says):
         model.likelihood((torch.zeros(1, 2, 3),))
+    splits = {name: Split(name, torch.zeros(4, 1, 8, 8, dtype=torch.uint8)) for name in ("train", "test")}
+    with pytest.raises(UserError, match=says.replace("6", "-?[0-9]")):
+        face.evaluate(model, Dataset("made", space, splits, fingerprint(splits)), "likelihood", "quick")
 
 
 def test_inputs_and_scales_are_in_the_units_that_are_said() -> None:
