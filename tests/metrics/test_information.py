@@ -30,7 +30,7 @@ def test_the_parts_sum_to_the_rate(measure: Measure, zoo: Zoo, digits: Dataset) 
     curve = found["dimension_kl"].curve
     assert curve is not None
     assert sum(curve.y) == pytest.approx(found["dimension_kl"].value)
-    assert found["active_units"].value == 8
+    assert found["active_units"].value == 16
     assert found["active_units_burda"].n == 500
 
 

@@ -100,7 +100,7 @@ def test_a_dp_twin_has_fewer_pockets_on_two_moons(measure: Measure, moons: Datas
 def test_only_two_latent_dimensions_are_drawn(
     zoo: Callable[[str], LatentVariableModel], digits: Dataset, moons: Dataset
 ) -> None:
-    reason = "draws a plane of 2 latent dimensions; this model's first group has 8"
+    reason = "draws a plane of 2 latent dimensions; this model's first group has 16"
     assert PocketLeak().unsupported(zoo("vae"), digits) == reason
     assert PocketLeak().unsupported(moons_model("vae", moons), moons) is None
     assert PocketLeak(split="nowhere").unsupported(moons_model("vae", moons), moons)

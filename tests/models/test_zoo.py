@@ -41,7 +41,7 @@ def test_the_zoo_has_digits_cards_with_weights() -> None:
 
 def outdated(card: Card) -> bool:
     """Whether the weights were made by an older version of the objective: until they are replaced, with their rows."""
-    return card.objective["name"] in ("capacity", "consistency", "factor")
+    return card.dataset != "digits" and card.objective["name"] in ("capacity", "consistency", "factor")
 
 
 @pytest.mark.parametrize("card_id", CARDS)
@@ -49,8 +49,7 @@ def test_a_card_reads_and_builds(card_id: str) -> None:
     card = CARDS[card_id]
     assert card.id == card_id
     assert card.summary.endswith(".")
-    if card.objective["name"] == "capacity":  # all of an older version, in which C was not a part of a rate
-        assert outdated(card)
+    if card.objective["name"] == "capacity" and outdated(card):  # its C was not yet a part of a rate
         with pytest.raises(UserError, match="unknown key 'capacity'"):
             resolve(card)
     elif card.training is not None:  # a submitted model may have been trained elsewhere
@@ -82,7 +81,7 @@ def test_weights_are_those_of_the_card_and_load_strictly(card_id: str) -> None:
     loading.load_weights(model, path)
     found = loading.read_tensors(path)
     assert found.keys() == model.state_dict().keys()
-    assert all(tensor.equal(found[name]) for name, tensor in model.state_dict().items())
+    assert all(tensor.equal(found[name].to(tensor.dtype)) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -91,13 +90,11 @@ def test_weights_are_those_of_the_card_and_load_strictly(card_id: str) -> None:
 def test_weights_were_made_by_the_recipe_of_the_card(card_id: str) -> None:
     """The digest that training wrote into the weights is that of the card's tables and the data."""
     card = CARDS[card_id]
-    if card.objective["name"] == "capacity":
-        return
     source = plugins.load("datasets", card.dataset)
     assert isinstance(source, Source)
     with safe_open(card.weights_path(), "pt") as file:
         same = file.metadata()["digest"] == digest(resolve(card), source.load(Path()))
-    assert same != outdated(card)
+    assert same
 
 
 @pytest.mark.parametrize(
