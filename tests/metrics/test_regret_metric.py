@@ -78,7 +78,7 @@ def test_each_example_is_tuned_for_itself(name: str, zoo: Zoo, digits: Dataset) 
     assert any(moved.values())
     for i in range(5):
         for key, value in by_hand(model, x[i], 3 + i, 7, metric).items():
-            # where a gradient is no more than rounding, a step of Adam is as long as any, either way
+            # a gradient that is mere rounding has either sign, and Adam steps its full length all the same
             assert float(torch.isclose(found[key][i], value, rtol=2e-3, atol=2e-5).double().mean()) > 0.9995, key
             assert float((found[key][i] - value).abs().max()) < 2 * metric.steps * metric.learning_rate
     assert not torch.allclose(*(next(iter(found.values()))[i] for i in (0, 1)), atol=1e-4)

@@ -96,6 +96,10 @@ def test_what_is_no_plain_file_is_never_opened(
         {"notes": '"\\u202eA model."'},
         {"weights.sha256": "'0'"},
         {"training.epochs": "0"},
+        {"dataset": "'image-folder'"},
+        {"model.latent": str(10**9)},
+        {"model.hidden": "[100000, 100000]"},
+        {"objective.name": "'iwae'", "objective.samples": str(10**9)},
     ],
 )
 @pytest.mark.parametrize("away", [False, True])

@@ -101,7 +101,8 @@ def _open(
         card = cards.read(folder / name, (folder / name).parent.name if laid_out else None)
     except UserError as error:
         return None, [Problem(name, told(error, folder))]
-    problems = [Problem(name, fault) for fault in _card_faults(card)]
+    faults = [*_card_faults(card)] or [told(error, folder) for error in _table_faults(card)]
+    problems = [Problem(name, fault) for fault in faults]
     here = local in faulty or (folder / local).is_file()
     away = card.weights is not None and card.weights.url is not None
     if away and here:
@@ -203,6 +204,29 @@ def _card_faults(card: Card) -> Iterator[str]:
                 yield f"the id {card.id} is another model's; choose a name that is free"
 
 
+def _table_faults(card: Card) -> Iterator[UserError]:
+    """Why the card's tables are not a model on its dataset and an objective; no weights are asked for."""
+    import torch
+
+    from vaebench.core.data import Source
+    from vaebench.models import loading
+    from vaebench.training.state import objective_options
+
+    source = plugins.load("datasets", card.dataset)
+    assert isinstance(source, Source)
+    if source.space is None:
+        yield UserError(
+            f"dataset {card.dataset!r} is whatever a user has, so its numbers are on no board that is shared"
+        )
+        return
+    try:
+        objective_options(card)
+        with torch.device("meta"):
+            loading.build_model(card, source.space)
+    except UserError as error:
+        yield error
+
+
 def _texts(value: Any) -> Iterator[str]:
     """Every text in nested tables and lists."""
     if isinstance(value, str):
@@ -221,16 +245,12 @@ def model_faults(submission: Submission) -> list[Problem]:
     from vaebench.core import checks
     from vaebench.core.data import Source
     from vaebench.models import loading
-    from vaebench.training.state import objective_options
 
     card, weights = submission.card, submission.weights
     source = plugins.load("datasets", card.dataset)
     assert isinstance(source, Source)
-    if source.space is None:
-        fault = f"dataset {card.dataset!r} is whatever a user has, so its numbers are on no board that is shared"
-        return [Problem(f"{card.name}.toml", fault)]
+    assert source.space is not None  # as `read` has seen
     try:
-        objective_options(card)
         with torch.device("meta"):
             shapes = loading.build_model(card, source.space)
         tensors = loading.fitting(shapes, weights)
