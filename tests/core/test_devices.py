@@ -28,8 +28,8 @@ from vaebench.training import loop as training
 from vaebench.training.loop import build_objective, resolve
 
 CPU = torch.device("cpu")
-DAILY = [("digits", name) for name in ("vae", "nvae", "hvae", "info-dpvae", "jl1-vae")]
-DAILY += [("fashion-mnist-32", "likelihood-regret-vae"), ("two-moons", "dpvae"), ("mnist", "vae")]
+DAILY = [("digits", name) for name in ("vae", "nvae", "hvae")]
+DAILY += [("fashion-mnist-32", "likelihood-regret-vae"), ("two-moons", "dpvae")]
 CARDS = weekly(sorted({*DAILY, *(each for each in card.ids() if each[0] == "digits")}), *DAILY)
 
 

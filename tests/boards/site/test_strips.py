@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from weekly import weekly
 
 from vaebench.boards.site import strips
 from vaebench.metrics.shared import image_grid
+
+SIDES = [(8, 8), (28, 28), (32, 32), (64, 64), (24, 48)]
 
 
 def grid(images: torch.Tensor) -> bytes:
@@ -17,15 +20,15 @@ def grid(images: torch.Tensor) -> bytes:
     return image_grid.png("a title that is long: prior samples (decoder means)", [rows])
 
 
-@pytest.mark.parametrize("side", [(8, 8), (28, 28), (32, 32), (64, 64), (24, 48)], ids=str)
+@pytest.mark.parametrize(("height", "across"), weekly(SIDES, SIDES[0], SIDES[-1]))
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_first_images_are_cut_out_whole(side: tuple[int, int], channels: int) -> None:
-    images = torch.randint(0, 256, (64, channels, *side), dtype=torch.uint8, generator=torch.manual_seed(1))
+def test_the_first_images_are_cut_out_whole(height: int, across: int, channels: int) -> None:
+    images = torch.randint(0, 256, (64, channels, height, across), dtype=torch.uint8, generator=torch.manual_seed(1))
     strip = strips.cut(grid(images))
     assert strip is not None
     with Image.open(io.BytesIO(strip)) as image:
         shown = np.asarray(image.convert("RGB"))
-    width = round(strips.SIDE * side[1] / side[0])
+    width = round(strips.SIDE * across / height)
     assert shown.shape == (strips.SIDE, 8 * (width + strips.GAP) - strips.GAP, 3)
     for i in range(8):
         cell = shown[:, i * (width + strips.GAP) :][:, :width]

@@ -1,6 +1,7 @@
 """Every objective: exact parts for any prior, training with either prior, resuming, and what is refused."""
 
 import dataclasses
+import itertools
 import json
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from weekly import weekly
 
 from vaebench.core import registry as plugins
 from vaebench.core import tables as tables_
@@ -38,6 +40,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "jacobian": {"beta": 1.0},
     "mutated": {"base": {"name": "elbo"}, "rate": 0.1},
 }
+PRIORS = "normal", "coupling"
+DAILY = [(name, PRIORS[i % 2]) for i, name in enumerate(SMALL)]
 VECTORS = [name for name in SMALL if name not in ("consistency", "mutated")]  # those that ask for no image
 
 
@@ -113,8 +117,7 @@ def test_dropping_the_jacobian_is_seen(name: str, monkeypatch: pytest.MonkeyPatc
 # training
 
 
-@pytest.mark.parametrize("prior", ["normal", "coupling"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "prior"), weekly(itertools.product(SMALL, PRIORS), *DAILY))
 def test_trains_with_either_prior(name: str, prior: str, tmp_path: Path) -> None:
     card = digits_card({"name": name, **SMALL[name]}, prior)
     training.train(card, digits(), tmp_path, device=CPU, report=silent)
