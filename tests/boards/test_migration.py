@@ -216,14 +216,13 @@ def test_a_count_that_has_changed_loses_no_row_of_schema_1(tmp_path: Path) -> No
     whole, refused = path.read_bytes(), []
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for place in (i for i in range(footer, len(whole) - 8) if whole[i] == 2 * 30):  # as thrift writes it
-        for bit in (2, 16):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
-            try:
-                migration.migrate(tmp_path)
-            except DataError as error:
-                refused.append(str(error))
-            else:
-                assert len(store.read(tmp_path, "digits")) == 30
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 2]) + whole[place + 1 :])
+        try:
+            migration.migrate(tmp_path)
+        except DataError as error:
+            refused.append(str(error))
+        else:
+            assert len(store.read(tmp_path, "digits")) == 30
     assert any("its footer says 30 rows, and its parts hold" in each for each in refused)
 
 

@@ -1,6 +1,6 @@
 """Laws that every metric keeps, whichever it is: the list is the plug-ins', and each runs where it applies.
 
-The first is tried on every metric, the others on `TRIED` by default and on all with `-m slow` besides.
+They are tried on `TRIED` by default, and on all metrics with `-m slow` besides.
 """
 
 import dataclasses
@@ -255,16 +255,7 @@ def placed(name: str, weights: Path) -> Case:
     raise AssertionError(f"{name} applies to none of the datasets here; add one")
 
 
-@pytest.fixture(scope="module", params=weekly(METRICS, *(name for name in METRICS if name != "fd-imagenet")))
-def every(request: pytest.FixtureRequest, weights: Path) -> Case:
-    """Each metric."""
-    return placed(request.param, weights)
-
-
-@pytest.fixture(
-    scope="module",
-    params=weekly(METRICS, *TRIED),
-)
+@pytest.fixture(scope="module", params=weekly(METRICS, *TRIED))
 def case(request: pytest.FixtureRequest, weights: Path) -> Case:
     """Each metric, those that are not `TRIED` where slow tests run."""
     return placed(request.param, weights)
@@ -285,14 +276,14 @@ def state(model: nn.Module) -> tuple[list[Any], dict[str, Tensor]]:
     }
 
 
-def test_declared_columns_come_out_and_the_model_is_left_as_it_was(every: Case) -> None:
-    model = every.build()
+def test_declared_columns_come_out_and_the_model_is_left_as_it_was(case: Case) -> None:
+    model = case.build()
     flags, tensors = state(model)
-    found = every.run(model)
+    found = case.run(model)
     assert (found.status, found.reason) == ("ok", None)
     assert found.values
     names = {name.partition(" (")[0] for name in found.values}
-    assert names <= {column.name for column in every.metric.columns}
+    assert names <= {column.name for column in case.metric.columns}
     after, now = state(model)
     assert after == flags
     assert now.keys() == tensors.keys()

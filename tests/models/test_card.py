@@ -13,9 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vaebench.core import files
-from vaebench.core import registry as plugins
 from vaebench.core import tables as tables_
-from vaebench.core.data import Source
 from vaebench.core.errors import DataError, UserError
 from vaebench.models import card as cards
 from vaebench.models import loading
@@ -48,15 +46,6 @@ def test_write_and_read_give_the_card_back(card: Card, tmp_path: Path) -> None:
     assert found.path == path
     cards.write(found, path)
     assert path.read_bytes() == first
-
-
-@pytest.mark.parametrize(("dataset", "name"), cards.ids())
-def test_every_card_of_the_zoo_builds_its_model(dataset: str, name: str) -> None:
-    card = cards.find(name, dataset)
-    source = plugins.load("datasets", dataset)
-    assert isinstance(source, Source)
-    assert card.id == f"{dataset}/{name}"
-    loading.build_model(card, source.space)
 
 
 def test_dataset_is_the_argument_else_the_key_else_the_folder(write_card: WriteCard, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def test_bits_a_dimension_are_the_releases(tmp_path: Path, vaebench: Invoke) -> 
         model = build_model(card, source.space).eval()
         load_weights(model, card.weights_path())
         data = Dataset(card.dataset, source.space, {"test": source_like(source, stored(32))["valid"]}, "0" * 64)
-        results = evaluate(model, data, {"likelihood": Likelihood(samples=20)})
+        results = evaluate(model, data, {"likelihood": Likelihood(samples=5)})
         assert results["bpd"].value == pytest.approx(results["nll"].value / (3072 * math.log(2)), rel=1e-12)
         found[bits] = results["bpd"].value
         rows = {row.column: row.comparability for row in results.rows}
