@@ -192,12 +192,6 @@ def test_the_objective_example_trains(tmp_path: Path, monkeypatch: pytest.Monkey
     assert trained.objective == objective
 
 
-def test_the_citation_is_of_this_version() -> None:
-    from vaebench import __version__
-
-    assert re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.M) == [__version__]
-
-
 def test_the_readme_is_two_screens() -> None:
     assert len(README.splitlines()) <= 80
     assert len(re.findall(r"^- \[", README, re.M)) == 5

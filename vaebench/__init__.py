@@ -7,10 +7,10 @@
 'nats'
 
 What is listed in `__all__` is the public face. Nothing is imported until it is used, so that `import vaebench` loads no
-torch.
+torch. `__version__` is that of the installation.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vaebench.evaluation.results import Results
     from vaebench.models.own import from_module
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = [
     "Monitor",
     "Results",
@@ -46,6 +47,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("vaebench")
     if name not in _HOMES:
         raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
     return getattr(import_module(f"vaebench.{_HOMES[name]}"), name)
