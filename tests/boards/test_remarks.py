@@ -23,6 +23,14 @@ def test_who_may_be_best_by_each_other_measure_is_named() -> None:
     assert said(rows) == ["Best, or not told apart from it, by ELBO b; by probe a, b and 2 more."]
 
 
+def test_a_measure_that_few_have_says_of_how_many_its_best_is() -> None:
+    rows = [made(model, "likelihood", "bpd", 1.0 + i, 0.001) for i, model in enumerate("abcde")]
+    rows += [made(model, "certified", "nll_ais", 90.0, 1.0, protocol={}) for model in "de"]
+    assert said(rows) == ["Best, or not told apart from it, by NLL by AIS d and e, of the 2 that have it."]
+    rows.append(made("c", "certified", "nll_ais", 90.0, 1.0, protocol={}))
+    assert said(rows) == ["Best, or not told apart from it, by NLL by AIS c, d and e."]
+
+
 def test_who_has_the_first_measure_by_another_protocol_is_named() -> None:
     rows = [made(model, "likelihood", "bpd", 2.0, 0.001) for model in ("a", "b")]
     rows.append(made("c", "likelihood", "bpd", 1.0, 0.001, split="test[::10]", protocol={"split": "test[::10]"}))

@@ -20,7 +20,7 @@ def of_board(table: Headline, rows: Iterable[Row], compare: Compare | None = Non
 
 
 def _leaders(table: Headline) -> list[str]:
-    """Who may be best by each measure after the first."""
+    """Who may be best by each measure after the first; of how many, where that is less than half of the models."""
     told = []
     for i, column in list(enumerate(table.columns))[1:]:
         cells = [(line.name, cell) for line in table.lines if (cell := line.cells[i]) is not None]
@@ -29,7 +29,8 @@ def _leaders(table: Headline) -> list[str]:
         names = [name for _, name in sorted(first)]
         if names:
             shown = names if len(names) <= MOST else [*names[: MOST - 1], f"{len(names) - MOST + 1} more"]
-            told.append(f"by {column.measure.name} {listed(shown)}")
+            few = f", of the {len(cells)} that have it" if 2 * len(cells) < len(table.lines) else ""
+            told.append(f"by {column.measure.name} {listed(shown)}{few}")
     return [f"Best, or not told apart from it, {'; '.join(told)}."] if told else []
 
 

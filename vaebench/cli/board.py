@@ -265,8 +265,9 @@ def render(leaderboards: Path | None) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder, or an earlier site."
 )
+@click.option("--docs", is_flag=True, help="Link every page to the documentation, for mkdocs to build into OUT/docs.")
 @options(boards_option, as_json_option)
-def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
+def html(out: Path, docs: bool, leaderboards: Path | None, as_json: bool) -> None:
     """Write every board as a folder of pages that open from disk: open index.html in a browser.
 
     A page for each dataset and each model, with cards, provenance, curves and pictures, and the boards as CSV and
@@ -279,7 +280,7 @@ def html(out: Path, leaderboards: Path | None, as_json: bool) -> None:
 
     boards = open_boards(leaderboards)
     with progress.Bar() as bar:
-        written = site.write(boards, out, bar.report)
+        written = site.write(boards, out, bar.report, docs)
     tell_boards(leaderboards, boards)
     if as_json:
         terminal.print_json({"index": str(out / "index.html"), **written._asdict()})

@@ -1,6 +1,7 @@
 """The pages: whole, escaped, with no way to the network, the same again, and careful with the folder they are in."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from posixpath import dirname, join, normpath
@@ -47,7 +48,7 @@ def test_nothing_of_a_stranger_is_markup(html: dict[str, Page]) -> None:
     tags |= {"h1", "h2", "p", "a", "abbr", "span", "div", "details", "summary", "dl", "dt", "dd", "figure", "img"}
     tags |= {"figcaption", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "form", "label", "input", "select"}
     tags |= {"option", "output", "svg", "line", "circle", "path", "text", "g", "strong", "article", "h3"}
-    tags |= {"caption", "wbr"}
+    tags |= {"caption", "wbr", "code"}
     for name, page in html.items():
         assert {tag for tag, _ in page.elements} <= tags, name
         assert not [key for _, found in page.elements for key in found if key.startswith("on") or key == "style"], name
@@ -104,6 +105,42 @@ def test_a_board_holds_every_value_its_rank_and_its_ties(html: dict[str, Page], 
         "alpha", "beta", "gamma", "delta",
     ]  # fmt: skip
     assert "NaN <script>document.title = 'hacked'</script>" in page.attributes("title")
+
+
+def test_a_mark_stands_beside_its_value_wherever_that_is_shown(tmp_path: Path) -> None:
+    values = {"alpha": 80.0, "b": 90.0}
+    told = [hostile.row(model=model, value=value, marks=("bound loose",)) for model, value in values.items()]
+    board.write(tmp_path / "boards", told)
+    for name, content in site.pages(overlay.Boards(tmp_path / "boards"), lambda *_: None):
+        if name in ("index.html", "datasets/mnist.html", "models/alpha.html", "models/mnist/alpha.html"):
+            assert re.search(r"80\.00 ± 0\.10[^±]*? bound loose", " ".join(Page(content).text.split())), name
+        if name == "datasets/mnist.html":
+            (headline,) = (row for row in Page(content).rows if row[0] == "1")
+            assert [cell.split()[-2:] for cell in headline if "80.00" in cell] == [["bound", "loose"]]
+
+
+def test_what_was_skipped_is_one_line_of_a_models_page(tmp_path: Path) -> None:
+    gone = hostile.FAILED | {"status": "skipped", "column": "", "unit": "", "reason": "Too big."}
+    told = [hostile.row(model="alpha", metric="code-length", **gone)]
+    told += [hostile.row(model="b", metric="code-length", column=column) for column in ("code_length", "initial_bits")]
+    board.write(tmp_path / "boards", told)
+    found = dict(site.pages(overlay.Boards(tmp_path / "boards"), lambda *_: None))
+    assert Page(found["models/mnist/alpha.html"]).text.count("Too big.") == 1
+
+
+def test_a_models_page_says_how_to_repeat_each_run(html: dict[str, Page]) -> None:
+    found = set(html["models/mnist/alpha.html"].insides("code"))
+    metrics = ("likelihood", "latent-gap", "regret")
+    assert found == {f"vaebench reproduce alpha mnist --metric {metric} --seed 0" for metric in metrics}
+    for name in ("beta", "delta"):  # which have no card
+        assert html[f"models/mnist/{name}.html"].insides("code") == []
+
+
+def test_with_documentation_every_page_leads_to_it(leaderboards: Path) -> None:
+    for name, content in site.pages(overlay.opened(leaderboards), lambda *_: None, docs=True):
+        if name.endswith(".html"):
+            links = {normpath(join(dirname(name), link)) for link in Page(content).attributes("href")}
+            assert {"docs/index.html", "docs/reading.html"} <= links, name
 
 
 def test_captions_are_sentences(html: dict[str, Page]) -> None:

@@ -331,7 +331,7 @@ def test_light_and_dark_can_be_read(page: "sync_api.Page", folder: Path, name: s
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
 def test_without_scripts_a_board_is_whole(page: "sync_api.Page", folder: Path) -> None:
     page.goto((folder / "datasets" / "mnist.html").as_uri())
-    assert page.locator(f"{HEADLINE} tbody th").all_inner_texts() == ["alpha", "beta", "gamma", "delta"]
+    assert page.locator(f"{HEADLINE} tbody th a").all_inner_texts() == ["alpha", "beta", "gamma", "delta"]
     assert page.locator("form.controls").is_hidden()
     assert page.locator("[data-pareto]").is_hidden()
     page.click("#t1-1 > summary")
@@ -358,6 +358,8 @@ def test_the_shipped_boards_as_a_site(browser: "sync_api.Browser", tmp_path: Pat
                 assert (page.evaluate(CUT), page.evaluate(BLANK)) == ([], []), name
             else:
                 assert page.evaluate(CUT_OFF) == [], name
+                if name == "datasets/digits.html":  # few of whose models have the second measure
+                    assert 2 * page.locator(".pareto svg a").count() > page.locator(f"{HEADLINE} tbody tr").count()
             if width > 500 and name == "index.html":
                 assert page.evaluate("document.documentElement.scrollHeight") <= 4000
                 assert page.locator(".card").count() == len(store.datasets(files.shipped_boards()))

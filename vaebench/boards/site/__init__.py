@@ -84,8 +84,9 @@ class Written(NamedTuple):
     removed: int
 
 
-def write(boards: Boards, out: Path, report: Report) -> Written:
+def write(boards: Boards, out: Path, report: Report, docs: bool = False) -> Written:
     """What was written: the pages of `boards` into `out`, where those of an earlier site that are no more are removed.
+    With `docs` each links to the documentation in the folder `docs` there, which is not written.
 
     Raises UserError if `out` cannot be written or holds anything that is not such a site; DataError for a damaged file.
     """
@@ -94,7 +95,7 @@ def write(boards: Boards, out: Path, report: Report) -> Written:
         raise UserError(f"{out} holds files that vaebench board html did not write; choose a new or empty folder")
     files.write_changed(out / MARK, b"Written by vaebench board html, which removes pages here that are out of date.\n")
     written = set()
-    for name, content in pages(boards, report):
+    for name, content in pages(boards, report, docs):
         files.write_changed(out / name, content)
         written.add(out / name)
     stale = {path for pattern in OURS for path in out.glob(pattern)} - written
@@ -103,7 +104,7 @@ def write(boards: Boards, out: Path, report: Report) -> Written:
     return Written(sum(path.suffix == ".html" for path in written), len(stale))
 
 
-def pages(boards: Boards, report: Report) -> Iterator[tuple[str, bytes]]:
+def pages(boards: Boards, report: Report, docs: bool = False) -> Iterator[tuple[str, bytes]]:
     """Every file of the site, as its path and content; the index last, so that its links lead somewhere."""
     for static in sorted((render.HERE / "static").iterdir()):
         yield static.name, static.read_bytes()
@@ -113,14 +114,14 @@ def pages(boards: Boards, report: Report) -> Iterator[tuple[str, bytes]]:
     for each in found:
         for model in each.models:
             report(done, total, f"{each.dataset}/{model}")
-            yield from _model(boards, each, model)
+            yield from _model(boards, each, model, docs)
             done += 1
-        yield from _dataset(each)
+        yield from _dataset(each, docs)
     models = {model: [each for each in found if model in each.models] for each in found for model in each.models}
     for model, where in models.items():
-        yield f"models/{model}.html", _across(model, where, found)
+        yield f"models/{model}.html", _across(model, where, found, docs)
     listed = sorted((model, len(where)) for model, where in models.items())
-    yield "index.html", _page("index.html", "", boards=found, models=listed)
+    yield "index.html", _page("index.html", "", docs, boards=found, models=listed)
     report(done, total, "done")
 
 
@@ -141,15 +142,15 @@ def _board(boards: Boards, dataset: str) -> Board:
     return Board(dataset, summary, table, said, parts, measured, reported, cut, data)
 
 
-def _dataset(board: Board) -> Iterator[tuple[str, bytes]]:
+def _dataset(board: Board, docs: bool) -> Iterator[tuple[str, bytes]]:
     drawn = {id(sheet): charts.of_sheet(sheet) for sheet in board.measured}
     for figure in (*(each for several in drawn.values() for each in several), *board.strips.values()):
         yield from figure.files()
     yield from board.data
-    yield f"datasets/{board.dataset}.html", _page("dataset.html", "../", board=board, drawn=drawn)
+    yield f"datasets/{board.dataset}.html", _page("dataset.html", "../", docs, board=board, drawn=drawn)
 
 
-def _model(boards: Boards, board: Board, model: str) -> Iterator[tuple[str, bytes]]:
+def _model(boards: Boards, board: Board, model: str, docs: bool) -> Iterator[tuple[str, bytes]]:
     folders = boards.folders(board.dataset, model)[::-1]  # one's own last, in the place of others
     kept = {metric: shown for folder in folders for metric, shown in artefacts.pictures(folder).items()}
     if scores := [found for folder in folders if (found := artefacts.scores(folder))]:
@@ -168,6 +169,7 @@ def _model(boards: Boards, board: Board, model: str) -> Iterator[tuple[str, byte
     content = _page(
         "model.html",
         "../../",
+        docs,
         board=board,
         model=model,
         card=card,
@@ -181,10 +183,11 @@ def _model(boards: Boards, board: Board, model: str) -> Iterator[tuple[str, byte
     yield f"models/{board.dataset}/{model}.html", content
 
 
-def _across(model: str, where: list[Board], boards: list[Board]) -> bytes:
+def _across(model: str, where: list[Board], boards: list[Board], docs: bool) -> bytes:
     return _page(
         "across.html",
         "../",
+        docs,
         model=model,
         boards=where,
         places=across.places(model, [(each.dataset, each.measured) for each in where]),
@@ -192,6 +195,6 @@ def _across(model: str, where: list[Board], boards: list[Board]) -> bytes:
     )
 
 
-def _page(template: str, base: str, **values: Any) -> bytes:
-    """A page; `base` leads from it to the site's root."""
-    return render.text(template, base=base, **values)
+def _page(template: str, base: str, docs: bool, **values: Any) -> bytes:
+    """A page; `base` leads from it to the site's root, where `docs` says whether there is a folder of that name."""
+    return render.text(template, base=base, docs=docs, **values)

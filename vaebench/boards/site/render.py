@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vaebench.boards import tasks
 from vaebench.boards.classes import title
-from vaebench.boards.headline import Cell, listed, marks_of, sentence
+from vaebench.boards.headline import Cell, listed, sentence
 from vaebench.boards.rows import Row
 from vaebench.boards.site.sheets import PROVENANCE, Line
 from vaebench.boards.text import number
@@ -56,7 +56,6 @@ def _environment() -> Environment:
         width(cell.row for cell in cells if cell is not None)
         for cells in zip(*(line.cells for line in sheet.lines), strict=True)
     ]
-    environment.globals["marks_of"] = lambda line, columns: marks_of(line, columns).removeprefix(YOURS).lstrip("; ")
     environment.globals["apart"] = tasks.APART
     environment.globals["verdict"] = verdict
     environment.filters["said"] = said

@@ -153,7 +153,8 @@ for (const figure of document.querySelectorAll("[data-pareto]")) {
   const count = (heading) => points(table, columns[0], heading).length;
   const aside = columns.slice(1).filter((heading) => heading.dataset.key !== "elbo" && heading.dataset.better !== "none");
   const show = () => draw(figure, table, named(across.value), named(up.value));
-  const usual = [columns[0], aside.find((heading) => count(heading) > 1) ?? columns[1]];
+  const many = aside.find((heading) => 2 * count(heading) > table.tBodies[0].rows.length);
+  const usual = [columns[0], many ?? aside.find((heading) => count(heading) > 1) ?? columns[1]];
   for (const [i, [name, select]] of [["x", across], ["y", up]].entries()) {
     select.append(...columns.map((heading) => new Option(heading.dataset.name, heading.dataset.key)));
     select.value = (named(state.get(name)) ?? usual[i]).dataset.key;
