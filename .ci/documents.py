@@ -32,8 +32,9 @@ BOUNDS = {"exact": "exact", "lower": "a lower bound", "upper": "an upper bound",
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the written pages, and CONTRIBUTING, CHANGELOG and SECURITY, whose links lead to pages here."""
+    """Adds the written pages, the claims, and CONTRIBUTING, CHANGELOG and SECURITY, whose links lead to pages here."""
     pages = {"metrics.md": metrics_page(), "commands.md": commands_page()}
+    pages["claims.md"] = (ROOT / "leaderboards" / "CLAIMS.md").read_text(encoding="utf-8")
     for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY"):
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         pages[f"{name.lower()}.md"] = re.sub(r"\]\(docs/([a-z-]+\.md)", r"](\1", text)

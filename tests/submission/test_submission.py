@@ -341,6 +341,7 @@ def test_a_pickle_in_the_weights_is_not_executed(how: str, mine: Path, tmp_path:
 CARDS: dict[str, tuple[Changes, str]] = {
     "unknown key": ({"sumary": "'x'"}, "did you mean 'summary'?"),
     "unknown dataset": ({"dataset": "'digit'"}, "unknown dataset 'digit'; did you mean 'digits'?"),
+    "no dataset": ({"dataset": None}, "names no dataset, and its folder 'submitted' is not one; add the key"),
     "dataset of a path": ({"dataset": "'../digits'"}, "unknown dataset '../digits'"),
     "unknown family": ({"family": "'flatt'"}, "unknown family 'flatt'; did you mean 'flat'?"),
     "classifier": ({"family": "'classifier'"}, "unknown family 'classifier'"),

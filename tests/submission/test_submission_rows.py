@@ -173,10 +173,17 @@ def test_a_metric_that_is_not_there(tree: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 9, None])
-def test_rows_that_cannot_be_read(content: bytes | None, tree: Path) -> None:
+def test_a_pull_request_without_rows_is_told_how_to_get_them(tree: Path) -> None:
+    (tree / "leaderboards" / "digits" / "mine.parquet").unlink()
+    ((file, fault),) = problems(tree)
+    assert file == "leaderboards/digits/mine.parquet"
+    assert "`vaebench submit` on the folder of the card and its weights" in fault
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 9])
+def test_rows_that_cannot_be_read(content: bytes, tree: Path) -> None:
     path = tree / "leaderboards" / "digits" / "mine.parquet"
-    path.unlink() if content is None else path.write_bytes(content)
+    path.write_bytes(content)
     ((file, fault),) = problems(tree)
     assert file == "leaderboards/digits/mine.parquet"
     assert "cannot read leaderboards/digits/mine.parquet" in fault

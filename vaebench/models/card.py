@@ -191,7 +191,10 @@ def read(path: Path, dataset: str | None = None) -> Card:
         raise UserError(f"card {path} is for dataset {shown(table['dataset'])}, not {dataset!r}")
     if isinstance(weights := table.get("weights"), dict):
         weights.setdefault("file", f"{path.stem}.safetensors")
-    identity = {"name": path.stem, "dataset": dataset or table.get("dataset", path.resolve().parent.name)}
+    folder = path.resolve().parent.name
+    if dataset is None and "dataset" not in table and folder not in plugins.names("datasets"):
+        raise UserError(f"card {path} names no dataset, and its folder {folder!r} is not one; add the key 'dataset'")
+    identity = {"name": path.stem, "dataset": dataset or table.get("dataset", folder)}
     return dataclasses.replace(build(Card, {**table, **identity}, f"card {path}", 2**63 - 1), path=path)
 
 

@@ -47,6 +47,9 @@ def check(
     """
     card, root = submission.card, boards.parent
     path = boards / card.dataset / f"{card.name}.parquet"
+    if not path.is_file():
+        fault = "is not here: `vaebench submit` on the folder of the card and its weights measures and writes it"
+        return [], [Problem(_place(path, root), fault)]
     try:
         rows = board.read_file(path)
     except DataError as error:

@@ -18,6 +18,8 @@ from vaebench.core import registry as plugins
 from vaebench.core.names import YOURS
 
 WIDEST = 18
+TOLD = {"dirty": "uncommitted changes", "peak_memory": "peak memory, bytes"}
+"""What fields of a row are called, where their names do not say it."""
 HERE = Path(__file__).parent
 
 
@@ -41,9 +43,7 @@ def _environment() -> Environment:
     environment.filters["title"] = title
     environment.filters["sentence"] = sentence
     environment.filters["json"] = lambda value: value if isinstance(value, str) else json.dumps(value)
-    environment.filters["provenance"] = lambda row: [
-        (name.replace("_", " "), value) for name in PROVENANCE if (value := getattr(row, name)) is not None
-    ]
+    environment.filters["provenance"] = provenance
     environment.filters["words"] = words
     environment.filters["listed"] = listed
     environment.filters["told"] = lambda row: [mark for mark in row.marks if mark != YOURS]
@@ -61,6 +61,12 @@ def _environment() -> Environment:
     environment.filters["said"] = said
     environment.globals["metric_summary"] = lambda name: summary("metrics", name)
     return environment
+
+
+def provenance(row: Row) -> list[tuple[str, Any]]:
+    """What is known of the run behind a row, each under its name."""
+    known = [(name, value) for name in PROVENANCE if (value := getattr(row, name)) is not None]
+    return [(TOLD.get(name, name.replace("_", " ")), value) for name, value in known]
 
 
 def parts(row: Row) -> tuple[str, str]:
