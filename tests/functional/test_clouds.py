@@ -74,3 +74,31 @@ def test_the_mixture_is_stable_where_a_point_is_far_or_a_scale_small() -> None:
     wanted = mixture.log_density(x.double(), log_weight.double(), mean.double(), log_scale.double())
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=1e-3)
+
+
+def components(count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    raw = torch.randn(2, count, 7, 4, generator=generator, dtype=dtype)
+    return raw[:, :, 0].log_softmax(-1), raw[:, :, 1:4].mT, 0.3 * raw[:, :, 4:].mT
+
+
+@pytest.mark.parametrize("floats", [1, 3 * 5 * 4, 2**18])
+def test_a_clouds_likelihood_is_the_sum_over_its_points(floats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its gradient, which is found another way, in parts of one cloud, of three and of all."""
+    monkeypatch.setattr(mixture, "_FLOATS", floats)
+    x, numbers = some(3, 5).double(), [each.requires_grad_() for each in components(3, torch.float64)]
+    score = mixture.log_likelihood(x, *numbers)
+    wanted = torch.stack([mixture.log_density(x, *(each[s] for each in numbers)).sum(-1) for s in range(2)])
+    torch.testing.assert_close(score, wanted)
+    weight = torch.arange(1.0, 7).view(2, 3).double()
+    slopes = (torch.autograd.grad((weight * value).sum(), numbers) for value in (score, wanted))
+    for slope, exact in zip(*slopes, strict=True):
+        torch.testing.assert_close(slope, exact)
+
+
+def test_a_clouds_likelihood_can_be_differentiated_twice_and_in_its_points() -> None:
+    x, numbers = some(2, 3).double(), tuple(each.requires_grad_() for each in components(2, torch.float64))
+    assert torch.autograd.gradgradcheck(lambda *each: mixture.log_likelihood(x, *each), numbers)
+    assert torch.autograd.gradcheck(lambda y: mixture.log_likelihood(y, *numbers), x.clone().requires_grad_())
+    each = torch.func.vmap(lambda *of: mixture.log_likelihood(x, *of))(*(n.detach() for n in numbers))
+    torch.testing.assert_close(each, mixture.log_likelihood(x, *numbers).detach())

@@ -6,14 +6,12 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 from torch.types import _size
-from torch.utils.checkpoint import checkpoint
 
 from vaebench.distributions import noise
 from vaebench.distributions.likelihoods import Likelihood
 from vaebench.functional import mixture
 
 _NONE = torch.Size()
-CELLS = 2**23  # densities of a point under a component held at once
 TOP = math.log(2.0)  # of a log scale: beyond the unit ball
 
 
@@ -47,18 +45,9 @@ class PointMixture(Likelihood):
         return logits.log_softmax(-1), mean.unflatten(-1, (count, 3)), log_scale.unflatten(-1, (count, 3))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x|z), (S, B) nats a cloud, computed for as many clouds at once as `CELLS` allows."""
-        log_weight, mean, log_scale = (each.flatten(0, 1) for each in self.parameters())
-        clouds = x.expand(*self.batch_shape, *x.shape[-2:]).flatten(0, 1).to(mean.dtype)
-        step = max(1, CELLS // (clouds.shape[1] * log_weight.shape[-1]))
-        parts = [each.split(step) for each in (clouds, log_weight, mean, log_scale)]
-        again = len(parts[0]) > 1 and torch.is_grad_enabled()  # what backward needs is computed again, not held
-        scores: list[Tensor] = [
-            checkpoint(mixture.log_density, *part, use_reentrant=False) if again else mixture.log_density(*part)
-            for part in zip(*parts, strict=True)
-        ]
-        total: Tensor = torch.cat(scores).sum(-1).unflatten(0, self.batch_shape)
-        return total
+        """log p(x|z), (S, B) nats a cloud."""
+        log_weight, mean, log_scale = self.parameters()
+        return mixture.log_likelihood(x.to(mean.dtype), log_weight, mean, log_scale)
 
     def alone(self, x: Tensor) -> tuple[Self, Tensor]:
         points, raw = x.shape[2], self.raw.repeat_interleave(x.shape[2], 1)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from vaebench.core import checks
 from vaebench.core.data import Space
-from vaebench.distributions import points as distribution
 from vaebench.distributions.noise import keyed
 from vaebench.distributions.points import PointMixture
+from vaebench.functional import mixture
 from vaebench.models.adapters.points import Options, Points
 
 SPACE = Space((64, 3), None, "density")
@@ -86,7 +86,7 @@ def test_chunks_change_no_value_and_no_gradient(monkeypatch: pytest.MonkeyPatch)
     x = clouds(3)
     found = []
     for cells in (2**23, 64 * 6 * 2):
-        monkeypatch.setattr(distribution, "CELLS", cells)
+        monkeypatch.setattr(mixture, "_FLOATS", cells)
         raw = torch.randn(4, 3, 7 * 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64).requires_grad_()
         score = PointMixture(raw, SPACE.shape, None).log_prob(x)
         (gradient,) = torch.autograd.grad(score.sum(), raw)
