@@ -16,75 +16,70 @@ _LOG2_E = 1 / math.log(2)
 def log_density(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """log sum_k w_k prod_d N(x_d; m_kd, s_kd^2) of points x (B, P, D): (B, P) nats.
 
-    `log_weight` (B, K) is normalised, `mean` and `log_scale` are (B, K, D). The exponents are one product of [x^2, x]
-    and the coefficients of these, so that nothing larger than (B, P, K) is made: their rounding is about that of x^2 /
-    s^2, in float32 below 1e-3 nats of a point where x lies in the unit ball and s is at least 0.01.
+    `log_weight` (B, K) is normalised, `mean` and `log_scale` are (B, K, D). The exponents are one product of (x^2, x,
+    1) and the coefficients of these, so that nothing larger than (B, P, K) is made: their rounding is about that of
+    x^2 / s^2, in float32 below 1e-3 nats of a point where x lies in the unit ball and s is at least 0.01.
     """
-    return torch.logsumexp(_exponents(_features(x), *_coefficients(log_weight, mean, log_scale)), dim=-1)
+    return (_features(x) @ _coefficients(log_weight, mean, log_scale)).logsumexp(-1)
 
 
 def log_likelihood(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """sum_p log sum_k w_k prod_d N(x_pd; m_kd, s_kd^2) of clouds x (..., P, D): (...) nats.
 
-    `log_weight` (..., K) is normalised, `mean` and `log_scale` are (..., K, D); x broadcasts against them. The sum of
-    `log_density` over the points, for as many clouds at once as fit a cache. The gradient in the components' numbers is
-    found beside it, so that nothing of the size of the points is kept for the way back. Differentiable twice.
+    `log_weight` (..., K) is normalised, `mean` and `log_scale` are (..., K, D); x has all of their batch dimensions, or
+    the last of them. The sum of `log_density` over the points, for as many clouds at once as fit a cache. The gradient
+    in the components' numbers is found beside it, so that nothing of the size of the points is kept for the way back.
+    Differentiable twice.
     """
     batch = log_weight.shape[:-1]
-    clouds = x.expand(*batch, *x.shape[-2:])
-    constant, coefficients = _coefficients(*(each.flatten(0, len(batch) - 1) for each in (log_weight, mean, log_scale)))
-    if x.requires_grad or transformed(constant) or transformed(x):
-        exponents = _exponents(_features(clouds.flatten(0, len(batch) - 1)), constant, coefficients)
-        total: Tensor = exponents.logsumexp(-1).sum(-1)
+    coefficients = _coefficients(*(each.flatten(0, len(batch) - 1) for each in (log_weight, mean, log_scale)))
+    clouds = x.reshape(-1, *x.shape[-2:])
+    if x.requires_grad or transformed(coefficients) or transformed(x):
+        again = clouds.repeat(len(coefficients) // len(clouds), 1, 1)
+        total: Tensor = (_features(again) @ coefficients).logsumexp(-1).sum(-1)
     else:
-        total = _Total.apply(clouds, constant, coefficients)
+        total = _Total.apply(_features(clouds), coefficients)
     return total.view(batch)
 
 
 def _features(x: Tensor) -> Tensor:
-    return torch.cat([x.square(), x], -1)
+    return torch.cat([x.square(), x, torch.ones_like(x[..., :1])], -1)
 
 
-def _coefficients(log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The constants (B, K) of the exponents, and the coefficients (B, 2 D, K) of x^2 and x."""
+def _coefficients(log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Of `_features` in the exponents, (B, 2 D + 1, K)."""
     rate = (-2 * log_scale).exp()  # (B, K, D)
     constant = log_weight - log_scale.sum(-1) - 0.5 * mean.shape[-1] * math.log(2 * math.pi)
     constant = constant - 0.5 * (rate * mean.square()).sum(-1)
-    return constant, torch.cat([-0.5 * rate, rate * mean], -1).transpose(1, 2)
-
-
-def _exponents(features: Tensor, constant: Tensor, coefficients: Tensor) -> Tensor:
-    return torch.baddbmm(constant.unsqueeze(1), features, coefficients)
+    return torch.cat([-0.5 * rate, rate * mean, constant.unsqueeze(-1)], -1).mT
 
 
 class _Total(torch.autograd.Function):
-    """The sums over points from `_coefficients`, of clouds (..., P, D): (B,) with B the product of the dots."""
+    """The sums over points (B,) of clouds' features (b, P, F) and coefficients (B, F, K), where b divides B."""
 
     @staticmethod
-    def forward(ctx: Any, clouds: Tensor, constant: Tensor, coefficients: Tensor) -> Tensor:
-        batch, keep = clouds.shape[:-2], any(ctx.needs_input_grad)
-        step = max(1, _FLOATS // (clouds.shape[-2] * constant.shape[-1]))
+    def forward(ctx: Any, features: Tensor, coefficients: Tensor) -> Tensor:
+        keep, count = ctx.needs_input_grad[1], len(features)
+        step = max(1, _FLOATS // (features.shape[1] * coefficients.shape[2]))
         totals, slopes = [], []
-        for rows in torch.arange(len(constant), device=constant.device).split(step):
-            features = _features(clouds[torch.unravel_index(rows, batch)].to(constant.dtype))
-            exponents = _exponents(features, constant[rows], coefficients[rows]).mul_(_LOG2_E)
+        for start in range(0, len(coefficients), step):
+            some = coefficients[start : start + step]
+            mine = features[[(start + i) % count for i in range(len(some))]]
+            exponents = mine @ (some * _LOG2_E)
             peak = exponents.amax(-1, keepdim=True)
-            powers = exponents.sub_(peak).exp2_()
+            powers = exponents.sub_(peak).exp2_()  # they take half the time of those of e
             sums = powers.sum(-1, keepdim=True)
-            totals.append((peak.squeeze(-1) / _LOG2_E + sums.squeeze(-1).log()).sum(-1))
+            totals.append((peak / _LOG2_E + sums.log()).sum((1, 2)))
             if keep:
-                parts = powers.div_(sums)
-                slopes.append((parts.sum(1), features.mT @ parts))
+                slopes.append((mine / sums).mT @ powers)
         if keep:
-            ctx.save_for_backward(clouds, constant, coefficients, *map(torch.cat, zip(*slopes, strict=True)))
+            ctx.save_for_backward(features, coefficients, torch.cat(slopes))
         return torch.cat(totals)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
-        clouds, constant, coefficients, of_constant, of_coefficients = ctx.saved_tensors
-        (given,) = gradients
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        features, coefficients, slopes = ctx.saved_tensors
         if torch.is_grad_enabled():  # it is to be differentiated again
-            features = _features(clouds.flatten(0, -3).to(constant.dtype))
-            parts = _exponents(features, constant, coefficients).softmax(-1)
-            of_constant, of_coefficients = parts.sum(1), features.mT @ parts
-        return None, given[:, None] * of_constant, given[:, None, None] * of_coefficients
+            again = features.repeat(len(coefficients) // len(features), 1, 1)
+            slopes = again.mT @ (again @ coefficients).softmax(-1)
+        return None, gradients[0][:, None, None] * slopes
