@@ -25,6 +25,8 @@ from vaebench.core.metric import Column, Metric
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("quick", "standard", "paper")
 NONE = "\N{EN DASH}"
+WIDE = "---\nhide: [toc]\n---\n"
+"""Begins a page whose tables need the room of its contents."""
 SIDES = {"lower": "lower", "higher": "higher", "none": NONE}
 USUAL = ("digits", "mnist")
 """The datasets whose costs are told; of what none of them has, the first two that have it."""
@@ -34,7 +36,7 @@ BOUNDS = {"exact": "exact", "lower": "a lower bound", "upper": "an upper bound",
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the written pages, the claims, and CONTRIBUTING, CHANGELOG and SECURITY, whose links lead to pages here."""
     pages = {"metrics.md": metrics_page(), "commands.md": commands_page()}
-    pages["claims.md"] = (ROOT / "leaderboards" / "CLAIMS.md").read_text(encoding="utf-8")
+    pages["claims.md"] = WIDE + (ROOT / "leaderboards" / "CLAIMS.md").read_text(encoding="utf-8")
     for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY"):
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         pages[f"{name.lower()}.md"] = re.sub(r"\]\(docs/([a-z-]+\.md)", r"](\1", text)

@@ -1,15 +1,19 @@
 """Where NLL and code length disagree, what is said; what a certified bias does to ranks and the headline."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from board_rows import row
+from click.testing import Result
 
-from vaebench.boards import headline, marks
+from vaebench.boards import headline, marks, store
 from vaebench.boards.disagreement import disagreements, sentences
 from vaebench.boards.ranking import rank
 from vaebench.boards.rows import Row
+from vaebench.boards.site import sheets
 
 PROPER = {"mass": "proper", "split": "test"}
 
@@ -96,6 +100,17 @@ def test_ranks_and_the_headline_take_the_certified_bias() -> None:
     assert rank([*rows, *certified], "nll")[first] == (1, 1)
     nll = headline.column_of("nll", headline.shipped()[1]["nll"], [*rows, *certified], None)
     assert {str(cell.rank) for cell in nll.cells.values()} == {"1", "2"}
+
+
+def test_a_sheet_and_a_filtered_board_take_it_too(vaebench: Callable[..., Result], tmp_path: Path) -> None:
+    rows = [*loose("iwae", 92.0, 93.5), made("vae", "likelihood", "nll", 90.0, 0.1), bias("iwae", 0.5, 0.1)]
+    (sheet,) = (found for found in sheets.of_rows(rows) if found.group.metric == "likelihood")
+    cells = [cell for line in sheet.lines for cell in line.cells if cell is not None and cell.row.column == "nll"]
+    assert {cell.row.model: str(cell.rank) for cell in cells} == {"vae": "1", "iwae": "2"}
+    store.write(tmp_path / "boards", rows)
+    shown = vaebench("board", "show", "digits", "--metric", "likelihood", "--leaderboards", tmp_path / "boards").stdout
+    assert "1. 90.00 ± 0.10" in shown
+    assert "2. 92.00 ± 0.10" in shown
 
 
 def test_nll_by_annealing_is_a_column_where_a_model_has_one() -> None:

@@ -58,18 +58,20 @@ def ranked(row: Row) -> bool:
     return fair and row.better != "none" and not marks.unranked(row)
 
 
-def rank(rows: Iterable[Row], column: str, compare: Compare | None = None) -> dict[Row, Rank]:
+def rank(
+    rows: Iterable[Row], column: str, compare: Compare | None = None, slack: Mapping[Row, float] | None = None
+) -> dict[Row, Rank]:
     """The rank of each row of `column` that takes part, in its class: from 1 + the number of others that are better
     than it, to the number of models less those that it is better than, both beyond their errors.
 
     So a wide interval gives a wide range and never a first place, ties need no transitivity (A ~ B ~ C with A better
     than C gives 1-2, 1-3, 2-3), and no rank is a matter of order. Where a model has several rows in a class (seeds),
     each is given a rank, and against others the model counts once: by the row of lowest seed, so that no seed can be
-    picked. A class of one model has no rank. `rows` should hold whole runs: the slack of a bound that has not converged
-    is in its other columns.
+    picked. A class of one model has no rank. `rows` should hold whole runs, and what certifies them, where
+    no `slack` is given: that of a bound that has not converged is in these.
     """
     rows = list(rows)
-    slack = marks.slack(rows)
+    slack = marks.slack(rows) if slack is None else slack
     classes: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         if row.column == column and ranked(row):
@@ -136,25 +138,28 @@ class Group:
 
 
 def table(
-    rows: Iterable[Row], metric: str | None = None, by: str | None = None, compare: Compare | None = None
-) -> list[Group]:
+    rows: Iterable[Row], metric: str | None = None, by: str | None = None, compare: Compare | None = None,
+    slack: Mapping[Row, float] | None = None,
+) -> list[Group]:  # fmt: skip
     """The groups of `rows` (of one metric, or of all), sorted; in a class, measured before published.
 
     A line holds one model, weights, seed, parameters and source. Lines are in order of model and seed, or with `by` in
     order of that column: those with a rank by value, best first, and then those without. Where a metric gave a model
-    nothing, that row stands in every column.
+    nothing, that row stands in every column. Ranks have the `slack` of all `rows`, where none is given.
     """
+    rows = list(rows)
+    slack = marks.slack(rows) if slack is None else slack
     classes: dict[Class, list[Row]] = {}
     for row in rows:
         if metric in (None, row.metric):
             classes.setdefault(class_of(row), []).append(row)
-    return [_group(members, by, compare) for _, members in sorted(classes.items())]
+    return [_group(members, by, compare, slack) for _, members in sorted(classes.items())]
 
 
-def _group(members: list[Row], by: str | None, compare: Compare | None) -> Group:
+def _group(members: list[Row], by: str | None, compare: Compare | None, slack: Mapping[Row, float]) -> Group:
     head = members[0]
     headings = {row.column: Heading(row.column, row.unit, row.better, row.bound) for row in members}
-    ranks = {column: rank(members, column, compare) for column in headings}
+    ranks = {column: rank(members, column, compare, slack) for column in headings}
     lines: dict[tuple[Entrant, int, str], dict[str, Row]] = {}
     for row in members:
         seed = -1 if row.seed is None else row.seed

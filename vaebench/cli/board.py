@@ -121,7 +121,7 @@ def show(
     one model has no rank, nor have refuted rows, nor a collapsed model in columns that collapse makes perfect. `bound
     loose` marks a bound that has not converged, whose rank has slack for that.
     """
-    from vaebench.boards import export, headline, ranking, remarks
+    from vaebench.boards import export, headline, marks, ranking, remarks
     from vaebench.cli import results
     from vaebench.cli import tables as terminal
 
@@ -152,7 +152,9 @@ def show(
         if others := sum(row.origin == "published" for row in rows):
             click.echo(f"{others} results that others have published stand apart: --task TASK, or --origin published")
         return
-    for group in sorted(ranking.table(rows, by=by, compare=compare), key=lambda group: (group.metric, group.origin)):
+    known = marks.slack(boards.read(dataset))  # also by rows that are not shown
+    groups = ranking.table(rows, by=by, compare=compare, slack=known)
+    for group in sorted(groups, key=lambda group: (group.metric, group.origin)):
         terminal.print_group(group)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
+from vaebench.boards import marks
 from vaebench.boards.ranking import Compare, Group, Heading, Rank, interval, ranked, table
 from vaebench.boards.rows import Row
 from vaebench.boards.site import axes
@@ -103,11 +104,12 @@ def of_rows(rows: Iterable[Row], compare: Compare | None = None) -> list[Sheet]:
     by: dict[tuple[str, str], str] = {}
     for row in filter(ranked, rows):
         by.setdefault((row.metric, row.facet), row.column)
-    parts = sorted({(row.metric, row.facet) for row in rows})
+    parts, slack = sorted({(row.metric, row.facet) for row in rows}), marks.slack(rows)
+    members = {part: [row for row in rows if (row.metric, row.facet) == part] for part in parts}
     return [
         _sheet(group, by.get(part))
         for part in parts
-        for group in table([row for row in rows if (row.metric, row.facet) == part], by=by.get(part), compare=compare)
+        for group in table(members[part], by=by.get(part), compare=compare, slack=slack)
     ]
 
 
