@@ -341,6 +341,7 @@ def test_every_metric_and_preset_passes(name: str) -> None:
     assert isinstance(presets, dict)
     for preset, made in presets.items():
         assert failed(check_metric(made)) == {}, preset
+        assert [column.name for column in made.columns if not column.equation] == []
 
 
 FROZEN = "parameters are fields of a frozen dataclass"
