@@ -98,6 +98,17 @@ def test_the_metric_pays_what_the_bound_says(
     assert kept
 
 
+def test_what_few_images_leave_to_chance_fails_no_row(
+    zoo: Zoo, digits: Dataset, measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric, model = CodeLength(split="test[::9]", samples=10), zoo("vae")
+    score, chance = code_length.score, torch.tensor([[10.0], [-4.0]]).expand(2, 20).reshape(40)  # nats, 3 on average
+    monkeypatch.setattr(code_length, "score", lambda *a, **k: {"elbo": score(*a, **k)["elbo"] + chance})
+    overhead = measure(metric, model, digits)["code_overhead"]
+    assert overhead.stderr is not None
+    assert code_length.MOST < overhead.value < code_length.MOST + 3 * overhead.stderr
+
+
 def test_a_bound_that_is_not_the_codes_fails_the_row(
     zoo: Zoo, digits: Dataset, measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
