@@ -176,10 +176,11 @@ def test_what_cannot_be_verified_is_refused_in_one_line(
     refused(2, ("verify", "vea", "digits", "--leaderboards", measured), "unknown model 'vea'", "'vae'")
     refused(2, (*VERIFY, measured, "--metric", "likelihod"), "unknown metric 'likelihod'")
     refused(2, (*VERIFY, measured, "--seed", 0), "rows of seed 0 only; give another --seed")
-    (tmp_path / "none").mkdir()
     refused(
-        2, (*VERIFY, tmp_path / "none"), "holds no measured rows of digits; vaebench run --model vae", "--leaderboards"
+        2, ("verify", "vae", "digit", "--leaderboards", measured), "unknown dataset 'digit'; did you mean 'digits'?"
     )
+    (tmp_path / "none").mkdir()
+    refused(2, (*VERIFY, tmp_path / "none"), "no measured rows of digits are in", "; vaebench run", "--leaderboards")
     refused(2, (*VERIFY, measured, "--level", 0), "--level", "0")
     other = zoo_card.parent / "dpvae.toml"
     zoo_card.rename(other)

@@ -52,9 +52,11 @@ def runs_of(rows: Iterable[Row], *, by_seed: bool) -> list[list[Row]]:
 def stored_rows(boards: Boards, model: str, dataset: str, metrics: Sequence[str]) -> list[Row]:
     """The rows with a value of a model, of `metrics` or of all. UserError, with what there is, for none."""
     every = [row for row in boards.read(dataset) if row.origin == "measured"]
+    if not every and dataset not in plugins.names("datasets"):
+        raise boards.absent(dataset)
     if not every:
         raise UserError(
-            f"{boards} holds no measured rows of {dataset}; vaebench run --model {model} --dataset {dataset}, "
+            f"no measured rows of {dataset} are in {boards}; vaebench run --model {model} --dataset {dataset}, "
             "or give the folder that does by --leaderboards"
         )
     rows = [row for row in every if row.model == model]
