@@ -36,12 +36,13 @@ def of_class(dataset: str, rows: Sequence[Row], text: str) -> list[Row]:
     if not any(field in fields for _, fields in known):
         fields_ = {name for _, fields in known for name in fields}
         raise UserError(f"the board of {dataset!r}: {unknown('class field', field, fields_)}")
-    kept = [row for row, fields in known if field in fields and _text(fields[field]) == value]
+    kept = [row for row, fields in known if field in fields and said(fields[field]) == value]
     if not kept:
-        values = sorted({_text(fields[field]) for _, fields in known if field in fields})
+        values = sorted({said(fields[field]) for _, fields in known if field in fields})
         raise UserError(f"the board of {dataset!r} has no {field}={value}; there are: {', '.join(values)}")
     return kept
 
 
-def _text(value: Any) -> str:
+def said(value: Any) -> str:
+    """A value of a comparability class, as `of_class` is given it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,13 +1,18 @@
 """What pages say of rows: ties, bars, champions and provenance."""
 
+import shlex
+
 import pytest
 from hostile import FAILED, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vaebench.boards import selection, store
 from vaebench.boards.rows import Row
 from vaebench.boards.site import sheets
-from vaebench.boards.site.sheets import Cell, Sheet
+from vaebench.boards.site.sheets import Cell, Line, Sheet
+from vaebench.core import files
+from vaebench.evaluation import remeasure
 
 values = st.floats(-1e6, 1e6)
 errors = st.none() | st.floats(0, 1e3)
@@ -20,6 +25,44 @@ def sheet(*rows: Row) -> Sheet:
 
 def cells(found: Sheet, column: int = 0) -> dict[str, Cell]:
     return {line.model: cell for line in found.lines if (cell := line.cells[column]) is not None}
+
+
+def test_the_command_that_repeats_a_line_chooses_its_run_alone() -> None:
+    """On the shipped boards, of the runs that `vaebench reproduce` finds by it."""
+    counted = 0
+    for dataset in store.datasets(files.shipped_boards()):
+        every = [row for row in store.read(files.shipped_boards(), dataset) if row.status == "ok"]
+        lines: dict[tuple[str, str], list[tuple[Sheet, Line, None]]] = {}
+        for found in sheets.of_rows(every):
+            for line in found.lines:
+                lines.setdefault((line.model, found.group.metric), []).append((found, line, None))
+        for (model, metric), entries in lines.items():
+            for found, line, _ in entries:
+                words = shlex.split(sheets.again(found, line, entries))
+                assert words[:8] == [
+                    "vaebench",
+                    "reproduce",
+                    model,
+                    dataset,
+                    "--metric",
+                    metric,
+                    "--seed",
+                    str(line.seed),
+                ]
+                rows = [row for row in every if (row.model, row.metric, row.seed) == (model, metric, line.seed)]
+                for text in words[9::2]:
+                    rows = selection.of_class(dataset, rows, text)
+                assert set(line.rows) <= set(rows)
+                assert (
+                    len(
+                        remeasure.runs_of(
+                            (row for row in rows if row.weights_sha256 == line.rows[0].weights_sha256), by_seed=True
+                        )
+                    )
+                    == 1
+                ), words
+                counted += len(words) > 8
+    assert counted > 0
 
 
 def test_ties_share_a_range_of_ranks() -> None:

@@ -12,7 +12,7 @@ from vaebench.boards import tasks
 from vaebench.boards.classes import title
 from vaebench.boards.headline import Cell, listed, sentence
 from vaebench.boards.rows import Row
-from vaebench.boards.site.sheets import PROVENANCE, Line
+from vaebench.boards.site.sheets import PROVENANCE, Line, again
 from vaebench.boards.text import number
 from vaebench.core import registry as plugins
 from vaebench.core.names import YOURS
@@ -56,6 +56,7 @@ def _environment() -> Environment:
         width(cell.row for cell in cells if cell is not None)
         for cells in zip(*(line.cells for line in sheet.lines), strict=True)
     ]
+    environment.globals["again"] = again
     environment.globals["apart"] = tasks.APART
     environment.globals["verdict"] = verdict
     environment.filters["said"] = said

@@ -1,5 +1,6 @@
 """What the pages say of rows: tables with ranks, ties, bars and provenance. Pure functions; imports no torch."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, final
@@ -7,6 +8,7 @@ from typing import NamedTuple, final
 from vaebench.boards import marks
 from vaebench.boards.ranking import Compare, Group, Heading, Rank, interval, ranked, table
 from vaebench.boards.rows import Row
+from vaebench.boards.selection import said
 from vaebench.boards.site import axes
 from vaebench.boards.site.axes import Scale
 
@@ -142,6 +144,16 @@ def _cells(group: Group, column: str, scale: Scale | None) -> list[Cell | None]:
         return Cell(row, rank, None if scale is None or row.status != "ok" else bar(row, scale))
 
     return [cell(line.rows.get(column), line.ranks.get(column)) for line in group.lines]
+
+
+def again(sheet: Sheet, line: Line, metric: Iterable[tuple[Sheet, Line, object]]) -> str:
+    """The command that repeats the run of `line`, told from the other runs of the model's `metric` by its class."""
+    group = sheet.group
+    others = [other.group.comparability for other, each, _ in metric if each.seed == line.seed]
+    apart = [(name, value) for name, value in sorted(group.comparability.items())
+             if any(other.get(name) != value for other in others)]  # fmt: skip
+    words = ["vaebench", "reproduce", line.model, group.dataset, "--metric", group.metric, "--seed", str(line.seed)]
+    return shlex.join([*words, *(word for name, value in apart for word in ("--class", f"{name}={said(value)}"))])
 
 
 def champions(sheet: Sheet) -> Iterator[Champion]:
