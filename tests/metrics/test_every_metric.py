@@ -304,6 +304,8 @@ def test_another_seed_gives_other_values_where_noise_is_drawn(case: Case) -> Non
     found, other = first(case), case.run(case.build(), seed=1)
     differs = (found.values, found.pictures) != (other.values, other.pictures)
     assert differs == (found.seeds != other.seeds)
+    exact = {column.name for column in case.metric.columns if column.bound == "exact"}
+    assert [name for name in exact & found.values.keys() if found.values[name] != other.values[name]] == []
 
 
 def close(a: Any, b: Any) -> bool:

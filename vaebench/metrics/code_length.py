@@ -78,7 +78,7 @@ class CodeLength(Metric):
     columns: ClassVar[tuple[Column, ...]] = (
         Column("code_length", "bits/dim", "lower", "upper", equation="bits that an image adds to its file / D"),
         Column("code_overhead", "fraction", "none", "estimate", equation="code_length D log 2 / -ELBO - 1"),
-        Column("initial_bits", "bits", "none", "exact", equation="bits that a file has to begin with"),
+        Column("initial_bits", "bits", "none", "estimate", equation="bits that a file has to begin with"),
     )
 
     def __post_init__(self) -> None:
