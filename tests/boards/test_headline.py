@@ -83,6 +83,12 @@ def test_every_shipped_csv_is_what_the_rows_give() -> None:
         assert found.attrs["columns"]
 
 
+@pytest.mark.parametrize("dataset", board.datasets(ROOT / "leaderboards"))
+def test_most_models_of_a_shipped_board_have_what_its_headline_begins_with(dataset: str) -> None:
+    table = headline.of_rows(dataset, board.read(ROOT / "leaderboards", dataset))
+    assert 2 * len(table.columns[0].cells) > len(table.lines)
+
+
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown table 'row'; did you mean 'rows'"):
         vaebench.board("digits", table="row")  # type: ignore[call-overload,arg-type]
