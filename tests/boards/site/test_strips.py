@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from weekly import weekly
 
 from vaebench.boards.site import strips
@@ -34,6 +34,19 @@ def test_the_first_images_are_cut_out_whole(height: int, across: int, channels: 
         cell = shown[:, i * (width + strips.GAP) :][:, :width]
         means = cell.reshape(-1, 3).mean(0), images[i].double().flatten(1).mean(1).expand(3).numpy()
         assert means[0] == pytest.approx(means[1], abs=4)
+
+
+@pytest.mark.parametrize("run", [1, 3, 6, 20])
+def test_grey_in_the_letters_of_a_title_is_not_a_frame(run: int) -> None:
+    with Image.open(io.BytesIO(grid(torch.zeros(64, 1, 28, 28, dtype=torch.uint8)))) as image:
+        page = image.convert("RGB")
+    for left in range(10, 200, run + 2):
+        ImageDraw.Draw(page).line([(left, 6), (left + run - 1, 6)], fill=strips.EDGE)
+    page.save(content := io.BytesIO(), format="PNG")
+    strip = strips.cut(content.getvalue())
+    assert strip is not None
+    with Image.open(io.BytesIO(strip)) as image:
+        assert image.size == (8 * (strips.SIDE + strips.GAP) - strips.GAP, strips.SIDE)
 
 
 def test_white_and_grey_images_are_told_from_paper_and_frames() -> None:

@@ -36,18 +36,9 @@ def cut(content: bytes) -> bytes | None:
     """The images of the first row of a whole PNG, at most `MOST`, as a PNG of one row; None where none are framed."""
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         pixels = np.asarray(image.convert("RGB"))
-    edges = (pixels == EDGE).all(2)
-    rows = np.flatnonzero(edges.sum(1) > LEAST)
-    if not len(rows):
+    cells = [pixels[place] for place in _framed((pixels == EDGE).all(2))[:MOST]]
+    if not cells:
         return None
-    top = int(rows[0])
-    runs = [(start, end) for start, end in _runs(edges[top]) if end - start >= LEAST]
-    if not runs:
-        return None
-    _, bottom = next((each for each in _runs(edges[top:, runs[0][0]])), (0, 0))
-    if bottom < LEAST:
-        return None
-    cells = [pixels[top + 1 : top + bottom - 1, start + 1 : end - 1] for start, end in runs[:MOST]]
     width = round(SIDE * cells[0].shape[1] / cells[0].shape[0])
     strip = Image.new("RGBA", (len(cells) * (width + GAP) - GAP, SIDE))
     for i, cell in enumerate(cells):
@@ -55,6 +46,20 @@ def cut(content: bytes) -> bytes | None:
         strip.paste(Image.fromarray(cell).resize((width, SIDE), way), (i * (width + GAP), 0))
     strip.save(buffer := io.BytesIO(), format="PNG")
     return buffer.getvalue()
+
+
+def _framed(edges: NDArray[np.bool_]) -> list[tuple[slice, slice]]:
+    """Where the images of the first row of closed frames are; a title's letters have grey at their edges too."""
+    for top in map(int, np.flatnonzero(edges.sum(1) > LEAST)):
+        found = []
+        for start, end in _runs(edges[top]):
+            height = _runs(edges[top:, start])[0][1]
+            frame = edges[top : top + height, start:end]
+            if min(frame.shape) >= LEAST and frame[-1].all() and frame[:, -1].all():
+                found.append((slice(top + 1, top + height - 1), slice(start + 1, end - 1)))
+        if found:
+            return found
+    return []
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
