@@ -212,6 +212,21 @@ def test_the_time_told_is_that_of_the_run() -> None:
     assert told_seconds == pytest.approx(took, rel=0.2)  # to one digit
 
 
+def test_nobody_waits_long_for_the_line() -> None:
+    """A pass of minutes is told of after its first example, although all of its examples fit one batch."""
+    calls = list[int]()
+
+    def function(batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        calls.append(len(batch.x))
+        clock.sleep(5 * len(batch.x))
+        return {"x": batch.x.double().flatten(1).mean(1)}
+
+    work = Pass(function, _dataset().split("test[::30]"), 0, 100, None, 1, CPU, lambda block: torch.float32)
+    trial = tried(work, range(5), 1, count=5, left=float("inf"))
+    assert (calls, trial.values) == ([1], None)
+    assert trial.each == pytest.approx(5, rel=1e-3)
+
+
 def test_a_budget_takes_every_nth_example_and_says_so() -> None:
     (whole,), _ = measured(None, {"slow": Slow()})
     log = Heard()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SHORT = 10.0  # seconds: a pass that is shorter is not measured for longer, nor told of unless it is the first
 ENOUGH, PART = 1.0, 0.05  # seconds that are measured, and what part of the time left that may be
 MARGIN = 0.9  # of the time left, that is filled
+PATIENCE = 15.0  # seconds that may pass before anything is told
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -56,7 +57,7 @@ def tried(work: Pass, block: range, cut: int, *, count: int, left: float) -> Tri
         more = min(len(block), work.batch if took >= enough else 4 * size)
         if done or each * count < min(SHORT, MARGIN * left) or (took >= enough and size >= work.batch):
             break
-        if each * more > max(enough, 4 * PART * left):
+        if each * more > max(enough, min(4 * PART * left, PATIENCE)):
             break
         size = more
     return Trial(each, time.perf_counter() - begun, cut, values if done else None)
