@@ -32,13 +32,12 @@ def log_likelihood(x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tenso
     Differentiable twice.
     """
     batch = log_weight.shape[:-1]
-    coefficients = _coefficients(*(each.flatten(0, len(batch) - 1) for each in (log_weight, mean, log_scale)))
+    numbers = [each.flatten(0, len(batch) - 1) for each in (log_weight, mean, log_scale)]
     clouds = x.reshape(-1, *x.shape[-2:])
-    if x.requires_grad or transformed(coefficients) or transformed(x):
-        again = clouds.repeat(len(coefficients) // len(clouds), 1, 1)
-        total: Tensor = (_features(again) @ coefficients).logsumexp(-1).sum(-1)
+    if x.requires_grad or any(map(transformed, (x, *numbers))):
+        total = log_density(clouds.repeat(len(numbers[0]) // len(clouds), 1, 1), *numbers).sum(-1)
     else:
-        total = _Total.apply(_features(clouds), coefficients)
+        total = _Total.apply(_features(clouds), _coefficients(*numbers))
     return total.view(batch)
 
 
