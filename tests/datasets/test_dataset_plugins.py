@@ -55,7 +55,7 @@ def test_every_dataset_of_the_protocol_has_a_file() -> None:
         "two_dots",
         "two_moons",
     }
-    rendered |= {"mnist_small", "cifar10_64"}
+    rendered |= {"mnist_small", "cifar10_64", *(f"gaussian_toy_{dims}" for dims in (25, 51, 101, 201))}
     clouds = {"shapes", "furniture", "modelnet40", "shapenet_points"}
     assert set(NAMES) - set(TWINS) == {*expected.split(), *rendered, *clouds, *OWN}
 
@@ -291,3 +291,15 @@ def test_an_example_outside_the_space_is_named_by_dataset_split_and_index() -> N
     draws[1, 1, 0] = float("nan")
     with pytest.raises(ValueError, match="example 4 is not"):
         density.check(draws)
+
+
+def test_examples_of_the_gaussian_problem_have_its_law() -> None:
+    source = SOURCES["gaussian_toy_25"]
+    assert source.law is not None
+    delta, sigma = source.law.parameters["delta"], source.law.parameters["sigma"]
+    average, log_spread = source.read(Path(), False)["train"].x.double().unbind(1)
+    score = (average - delta) / (1 + sigma**2 / 10_000).sqrt()
+    assert abs(float(score.square().mean()) - 1) < 4 * (2 / score.numel()) ** 0.5
+    spread = (log_spread - 2 * sigma.log()) * (9999 / 2) ** 0.5
+    assert abs(float(spread.mean())) < 4 / spread.numel() ** 0.5 + 0.01
+    assert abs(float(spread.square().mean()) - 1) < 4 * (2 / spread.numel()) ** 0.5 + 0.01

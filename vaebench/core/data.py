@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vaebench.core.content import identity
+from vaebench.core.law import Law
 from vaebench.core.space import Space as Space
 from vaebench.distributions import noise
 
@@ -212,8 +213,8 @@ def thinner(name: str, size: int, most: int) -> str:
 class Dataset:
     """A dataset in memory. `fingerprint` names its content (see `fingerprint`), whatever the order.
 
-    `ground_truth` is None unless the dataset is rendered from factors. `prepared` says how files of a user's own became
-    examples: it is in the class of every row.
+    `ground_truth` is None unless the dataset is rendered from factors, `law` unless it was drawn by a known one.
+    `prepared` says how files of a user's own became examples: it is in the class of every row.
     """
 
     name: str
@@ -222,6 +223,7 @@ class Dataset:
     fingerprint: str
     ground_truth: GroundTruth | None = None
     prepared: str = ""
+    law: Law | None = None
 
     def check(self) -> None:
         """Raise ValueError, with the split and the example, unless every example lies in the space."""
@@ -281,6 +283,7 @@ class Source:
     bundled: bool = False
     ground_truth: GroundTruth | None = None
     twin_of: str | None = None
+    law: Law | None = None
 
     def load(self, root: Path, download: bool = False) -> Dataset:
         """The dataset, checked: every example lies in the space and the content is the pinned one (ValueError)."""
@@ -295,7 +298,7 @@ class Source:
                 f"dataset {self.name!r} has content {found[:12]}, not {str(self.fingerprint)[:12]}: "
                 f"its files are truncated, altered or another dataset's; {remedy}"
             )
-        return Dataset(self.name, space, splits, found, self.ground_truth, prepared)
+        return Dataset(self.name, space, splits, found, self.ground_truth, prepared, self.law)
 
     def found(self, root: Path, download: bool = False) -> Found:
         """What `read` gives, with the space; nothing is checked."""

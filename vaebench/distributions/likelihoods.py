@@ -15,6 +15,7 @@ from vaebench.distributions import noise
 from vaebench.distributions.likelihood import Likelihood as Likelihood
 from vaebench.distributions.likelihood import one_each
 from vaebench.distributions.picture import Picture
+from vaebench.distributions.summary import GaussianSummary
 from vaebench.functional import bernoulli, categorical, continuous_bernoulli, logistic
 
 _NONE = torch.Size()
@@ -330,6 +331,7 @@ _ALL = (
     DiscretisedLogisticMixture,
     Gaussian,
     FixedGaussian,
+    GaussianSummary,
     Picture,
 )
 LIKELIHOODS: dict[str, type[Likelihood]] = {kind.family: kind for kind in _ALL}

@@ -11,7 +11,14 @@ from vaebench.core.tables import COUNT, LATENT, within
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.models.adapters._vector import Prior, VectorModel
 from vaebench.models.adapters._wiring import WITH_SCALE, with_scale
-from vaebench.models.networks.flat import NETWORKS, Activation, Network, start_log_variance
+from vaebench.models.networks.flat import (
+    NETWORKS,
+    WITHOUT_LAYERS,
+    Activation,
+    Network,
+    check_widths,
+    start_log_variance,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Options:
         "discretised-logistic-mixture",
         "gaussian",
         "fixed-gaussian",
+        "gaussian-summary",
     ]
     network: Network = "mlp"
     prior: Prior = "normal"
@@ -43,13 +51,14 @@ class Options:
     scale: float | None = None
 
     def __post_init__(self) -> None:
-        if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
+        check_widths(self.latent, self.hidden, self.network)
         within(self, latent=(1, LATENT), hidden=(1, COUNT))
         if (self.output == "unit") != (self.scale is not None):
             raise ValueError(
                 f"output = {self.output!r}, scale = {self.scale}: means in [0, 1] have a scale, others none"
             )
+        if self.init_log_variance is not None and self.network in WITHOUT_LAYERS:
+            raise ValueError(f"init_log_variance = {self.init_log_variance} is of networks with layers; leave it out")
         if self.scale is not None and self.likelihood not in WITH_SCALE:
             raise ValueError(f"scale = {self.scale} is of {' and '.join(WITH_SCALE)} alone; leave it out")
         if self.scale is not None and not 0 < self.scale < math.inf:

@@ -17,7 +17,7 @@ from vaebench.distributions.joint import FactoredJoint
 from vaebench.distributions.leapfrog import HamiltonianGaussian, PhaseSpace, TemperedLeapfrog, quadratic_cooling
 from vaebench.distributions.likelihoods import LIKELIHOODS, Likelihood
 from vaebench.functional.gaussian import log_density
-from vaebench.models.networks.flat import NETWORKS, Activation, Network
+from vaebench.models.networks.flat import NETWORKS, Activation, Network, check_widths
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,14 @@ class Options:
 
     latent: int
     hidden: tuple[int, ...]
-    likelihood: Literal["bernoulli", "categorical", "discretised-logistic", "discretised-logistic-mixture", "gaussian"]
+    likelihood: Literal[
+        "bernoulli",
+        "categorical",
+        "discretised-logistic",
+        "discretised-logistic-mixture",
+        "gaussian",
+        "gaussian-summary",
+    ]
     network: Network = "mlp"
     activation: Activation = "silu"
     steps: int = 5
@@ -43,8 +50,7 @@ class Options:
     init_temperature: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.latent < 1 or not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"latent = {self.latent} and hidden = {list(self.hidden)} should be positive widths")
+        check_widths(self.latent, self.hidden, self.network)
         within(self, latent=(1, LATENT), hidden=(1, COUNT), steps=(0, 1000))
         if self.steps == 0 and self.step_sizes == "each":
             raise ValueError("steps = 0 leaves no step to size; use step_sizes = 'shared'")

@@ -1,6 +1,8 @@
 """Encoders and decoders of the flat families: multilayer perceptrons and stride-2 convolutions."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Literal, final
 
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 from vaebench.core.data import Space
 
 Activation = Literal["relu", "tanh", "silu", "softplus"]
-Network = Literal["mlp", "conv", "conv5"]
+Network = Literal["mlp", "conv", "conv5", "offset", "offset-prior"]
+Build = Callable[[Space, int, int, tuple[int, ...], Activation], tuple[nn.Sequential, "Decoder"]]
+WITHOUT_LAYERS = ("offset", "offset-prior")
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "softplus": nn.Softplus}
 
 
@@ -112,6 +116,75 @@ def _halvings(
     return encoder, decoder
 
 
+@final
+class OffsetEncoder(nn.Module):
+    """x (B, *shape) to a mean a x_l + b and a log-variance c of each z_l (B, 2 L), by x's first L numbers; 0 at first.
+
+    That is the exact posterior of z where x_l|z ~ N(z_l + delta_l, s_l^2). Not `learnt`, it stays N(0, I) for any x.
+    """
+
+    def __init__(self, latent: int, learnt: bool) -> None:
+        super().__init__()
+        self.latent = latent
+        for name in ("slope", "shift", "log_variance"):
+            zero = torch.zeros(latent)
+            if learnt:
+                self.register_parameter(name, nn.Parameter(zero))
+            else:
+                self.register_buffer(name, zero, persistent=False)
+        self.slope: Tensor
+        self.shift: Tensor
+        self.log_variance: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.slope * x.flatten(1)[:, : self.latent].to(self.slope.dtype) + self.shift
+        return torch.cat([mean, self.log_variance.expand_as(mean)], 1)
+
+
+@final
+class OffsetDecoder(nn.Module):
+    """z (N, L) to z + `delta` and `log_sigma`, which no z moves: (N, 2 L). Starts at 0 and at 3."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.delta = nn.Parameter(torch.zeros(latent))
+        self.log_sigma = nn.Parameter(torch.full((latent,), 3.0))
+
+    def forward(self, z: Tensor) -> Tensor:
+        mean = z + self.delta
+        return torch.cat([mean, self.log_sigma.expand_as(mean)], 1)
+
+
+def offset(
+    space: Space,
+    channels: int,
+    latent: int,
+    hidden: tuple[int, ...],
+    activation: Activation,
+    learnt: bool = True,
+) -> tuple[nn.Sequential, Decoder]:
+    """As `mlp`, without layers: E[x|z] = z + delta with a spread of its own, for means and log-scales of each z_l.
+
+    The model of HVAE's first figure, whose q(z_0|x) is N(0, I) if not `learnt`. Raises ValueError if the likelihood
+    does not read two numbers for each latent. Source: Caterini, Doucet & Sejdinovic 2018 (arXiv 1805.11328).
+    """
+    out = (channels, *space.shape[1:])
+    if math.prod(out) != 2 * latent:
+        raise ValueError(f"network 'offset' gives a mean and a log-scale for each latent, 2 x {latent}, but the "
+                         f"likelihood reads {math.prod(out)} numbers; set latent = {math.prod(out) // 2} with "
+                         "'gaussian-summary' or 'gaussian', or use network = 'mlp'")  # fmt: skip
+    encoder = nn.Sequential(OffsetEncoder(latent, learnt))
+    return encoder, Decoder(OffsetDecoder(latent), nn.Unflatten(1, out))
+
+
+def check_widths(latent: int, hidden: tuple[int, ...], network: Network) -> None:
+    """Raises ValueError if `latent` or a width is not positive, or `network` has not so many layers."""
+    if network in WITHOUT_LAYERS and hidden:
+        raise ValueError(f"network = {network!r} has no layers, but hidden = {list(hidden)}; say hidden = []")
+    if latent < 1 or (not hidden and network not in WITHOUT_LAYERS) or min(hidden, default=1) < 1:
+        raise ValueError(f"latent = {latent} and hidden = {list(hidden)} should be positive widths")
+
+
 @torch.no_grad()
 def start_log_variance(encoder: nn.Sequential, value: float) -> None:
     """Set the bias of the log-variance, the second half of what `encoder` gives, to `value`."""
@@ -120,4 +193,10 @@ def start_log_variance(encoder: nn.Sequential, value: float) -> None:
     last.bias[len(last.bias) // 2 :] = value
 
 
-NETWORKS = {"mlp": mlp, "conv": conv, "conv5": conv5}
+NETWORKS: dict[str, Build] = {
+    "mlp": mlp,
+    "conv": conv,
+    "conv5": conv5,
+    "offset": offset,
+    "offset-prior": partial(offset, learnt=False),
+}
