@@ -235,11 +235,18 @@ def _mixture() -> LatentVariableModel:
         return Points(_clouds().space, points.Options(3, (8,), (8,), components=4)).eval()
 
 
+def _summarised() -> LatentVariableModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Flat(_few("gaussian-toy-25").space, Options(25, (8,), "gaussian-summary")).eval()
+
+
 def _places() -> Iterator[tuple[Dataset, Callable[[], LatentVariableModel]]]:
     for name in ("digits", "two-moons"):
         yield _few(name), partial(_zoo, "dpvae", _few(name))
     yield _rendered(), _random
     yield _clouds(), _mixture
+    yield _few("gaussian-toy-25"), _summarised
     yield _few("digits"), partial(_zoo, "vae", _few("digits"))
 
 
