@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import vaebench as public
@@ -19,12 +19,12 @@ from vaebench.boards import store as board
 from vaebench.core import checks, files, normaliser, registry
 from vaebench.core.data import Dataset, Space, Split
 from vaebench.core.errors import UserError
-from vaebench.core.model import Latents
+from vaebench.core.model import Latents, LatentVariableModel
 from vaebench.core.registry import load_dataset
 from vaebench.distributions.likelihoods import DiscretisedLogistic, Likelihood
 from vaebench.evaluation import admission
 from vaebench.evaluation.admission import admit
-from vaebench.evaluation.entry import Entry, of_model
+from vaebench.evaluation.entry import Entry, of_card, of_model
 from vaebench.evaluation.progress import Silent
 from vaebench.evaluation.run import Settings
 from vaebench.metrics.likelihood import Likelihood as LikelihoodMetric
@@ -132,6 +132,36 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
     monkeypatch.setattr(admission, "check_model", counted)
     return calls
+
+
+@pytest.mark.parametrize("name", ["nvae", "dpvae"])
+def test_a_model_as_it_is_loaded_keeps_its_statistics(name: str, tmp_path: Path) -> None:
+    """Networks are in training mode when they are made, where every pass moves the statistics of batch norm."""
+    from vaebench.evaluation.journal import Journal
+
+    card = cards.find(name, "digits")
+    weights, dataset = card.weights_path(), public.load_dataset("digits")
+    wanted = load_file(weights)
+    for journal in (None, Journal(tmp_path / "journal"), Journal(tmp_path / "journal")):
+        entry = of_card(card, weights, dataset)
+        admit(entry, Settings(journal=journal), Silent())
+        assert not entry.model.training
+        found = entry.model.state_dict()
+        assert all(torch.equal(found[key], tensor.to(found[key].dtype)) for key, tensor in wanted.items())
+
+
+def test_a_model_in_training_mode_gives_the_values_of_one_in_evaluation_mode() -> None:
+    model, metric = public.load_model("nvae", "digits"), {"likelihood": LikelihoodMetric(samples=2)}
+
+    def values(model: LatentVariableModel) -> list[float | None]:
+        rows = public.evaluate(model, "digits", metrics=metric).rows
+        return [row.value for row in rows]
+
+    found = values(model.eval())
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    assert values(model.train()) == found
+    assert model.training
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
 
 
 def test_it_is_asked_once_for_what_a_model_is_made_of(

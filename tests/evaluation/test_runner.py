@@ -344,6 +344,25 @@ def test_a_metric_that_fails_costs_its_own_rows_only(fault: str) -> None:
     assert [name for name, _ in log.failures] == ["bad", "twice"]
 
 
+class Nudges(Planted):
+    def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
+        with torch.no_grad():
+            next(model.parameters()).add_(1.0)
+        yield from super().measure(model, dataset, run)
+
+
+@pytest.mark.usefixtures("planted")
+def test_no_value_is_of_tensors_that_a_metric_has_changed() -> None:
+    entry = _entry(_dataset())
+    metrics = {"before": Planted(found=(ONE,)), "nudges": Nudges(found=(ONE,)), "after": Planted(found=(ONE,))}
+    before, nudges, after = runner.measure(entry, metrics, Settings(CPU), progress=Log())
+    assert [row.status for row in before] == ["ok"]
+    for row in (*nudges, *after):
+        assert row.status == "failed"
+        assert row.reason is not None
+        assert "or a metric before it changed the model's tensors; work on a copy" in row.reason
+
+
 @pytest.mark.usefixtures("planted")
 def test_a_metric_that_does_not_apply_is_skipped_with_its_reason() -> None:
     log = Log()

@@ -49,6 +49,15 @@ def identity(value: object) -> str:
     return _Naming().name(value).hex()
 
 
+def tensors_identity(module: nn.Module) -> str:
+    """The SHA-256, in hex, of a module's parameters and buffers: names, types, shapes and bytes."""
+    sha = hashlib.sha256()
+    for key, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        sha.update(raw(tensor))
+    return sha.hexdigest()
+
+
 def pass_identity(function: Callable[..., object]) -> str:
     """`identity` of a function that is mapped over data, after its name.
 

@@ -1,6 +1,5 @@
 """What is evaluated: a model with its weights, on a dataset, under a name."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from vaebench.core import files
-from vaebench.core.content import raw
+from vaebench.core.content import tensors_identity
 from vaebench.core.data import Dataset
 from vaebench.core.errors import DataError, UserError
 from vaebench.core.model import LatentVariableModel
@@ -39,8 +38,8 @@ class Entry:
 
     @cached_property
     def model(self) -> LatentVariableModel:
-        """The model, made when it is first asked for. Raises UserError or DataError if it cannot be."""
-        return self.build()
+        """The model, in evaluation mode, made when first asked for. Raises UserError or DataError if it cannot be."""
+        return self.build().eval()
 
 
 def of_card(
@@ -64,11 +63,7 @@ def of_card(
 def of_model(model: LatentVariableModel, dataset: Dataset, name: str) -> Entry:
     """The entry of a model in memory, whose weights are named by content: names, types, shapes and bytes."""
     kind = type(model)
-    sha = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        sha.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        sha.update(raw(tensor))
-    return Entry(name, dataset, lambda: model, f"{kind.__module__}.{kind.__qualname__}", sha.hexdigest())
+    return Entry(name, dataset, lambda: model, f"{kind.__module__}.{kind.__qualname__}", tensors_identity(model))
 
 
 def check_own(name: str, dataset: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from vaebench import __version__
 from vaebench.boards.rows import Row
 from vaebench.core.arithmetic import arithmetic
+from vaebench.core.content import tensors_identity
 from vaebench.core.data import Binarised, Dataset
 from vaebench.core.errors import contained
 from vaebench.core.metric import Column, Given, Measurement, Metric, Resources, UnavailableError
@@ -69,7 +70,8 @@ def measure(
     """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
 
     `keep` is given the files of metrics; `resources` are by default what is on this machine; every value gets `marks`.
-    A metric that fails costs its own rows only; a LostError ends the run. The model is moved to the device and dtype,
+    A metric that fails costs its own rows only; so does one that leaves the model with other tensors, and then every
+    later one fails as well. A LostError ends the run. The model is moved to the device and dtype,
     in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
     float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
     `precision.effects`. Raises UserError if bfloat16 cannot be had, DataError if weights do not fit.
@@ -81,6 +83,7 @@ def measure(
     model.eval().to(device=settings.device, dtype=settings.weights_dtype)
     if reduced := settings.dtype == torch.bfloat16:
         precision.check(model, settings.device)
+    loaded = tensors_identity(model)
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "vaebench", "model_zoo")
     for place, (name, metric) in enumerate(metrics.items(), 1):
         progress.begin(name, place, len(metrics))
@@ -106,6 +109,8 @@ def measure(
                         again = run(metric, dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
                         spliced = _collect(metric, entry, again)
                         effects = precision.effects(found, spliced, again.share)
+                    if tensors_identity(model) != loaded:
+                        raise ValueError(f"{name} or a metric before it changed the model's tensors; work on a copy")
                     measured = {named: each._replace(marks=(*each.marks, *marks)) for named, each in found.items()}
                     comparability = _comparability(model, dataset, metric)
         except UnavailableError as error:
