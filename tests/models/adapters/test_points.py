@@ -12,6 +12,7 @@ from vaebench.distributions.noise import keyed
 from vaebench.distributions.points import PointMixture
 from vaebench.functional import mixture
 from vaebench.models.adapters.points import Options, Points
+from vaebench.models.networks.points import PointNet
 
 SPACE = Space((64, 3), None, "density")
 
@@ -42,6 +43,22 @@ def test_the_order_of_points_changes_nothing() -> None:
         found.append((net.embed(each), draws.log_likelihood, draws.log_weight))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("points", [1, 7, 300])
+def test_the_gradient_of_the_maximum_over_points_is_that_of_all_points(points: int) -> None:
+    torch.manual_seed(0)
+    network = PointNet((8, 16), (8,), 4, "silu").double()
+    x = torch.randn(3, points, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 4, dtype=torch.float64)
+    wanted = network.cloud(network.point(x).amax(1))
+    found = network(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    inputs = [x, *network.parameters()]
+    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), inputs) for y in (found, wanted)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_the_density_is_torchs_mixture() -> None:

@@ -2,6 +2,7 @@
 
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from vaebench.models.networks.flat import Activation, Decoder, layers
@@ -11,6 +12,8 @@ from vaebench.models.networks.flat import Activation, Decoder, layers
 class PointNet(nn.Module):
     """x (B, N, 3) -> (B, out): one network for each point, the maximum over points, one network for the cloud.
 
+    A maximum has a gradient in the points alone that attain it: where gradients are on, all points pass without one,
+    and those again with one, each for its own feature.
     Source: Qi et al. 2017 (PointNet), without its alignment networks: the moves that a cloud may have are about one
     axis, and a model learns them from the data.
     """
@@ -21,7 +24,19 @@ class PointNet(nn.Module):
         self.cloud = nn.Sequential(*layers((point[-1], *hidden, out), activation))
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.cloud(self.point(x).amax(1))
+        found: Tensor = self.cloud(self._critical(x) if torch.is_grad_enabled() else self.point(x).amax(1))
+        return found
+
+    def _critical(self, x: Tensor) -> Tensor:
+        """The maximum over points of each feature (B, F), computed from the point that attains it."""
+        with torch.no_grad():
+            attained = self.point(x).max(1).indices  # (B, F)
+        *before, last = self.point
+        assert isinstance(last, nn.Linear)
+        critical = x.gather(1, attained[..., None].expand(-1, -1, x.shape[-1]))
+        for layer in before:
+            critical = layer(critical)
+        found: Tensor = (critical * last.weight).sum(-1) + last.bias
         return found
 
 
