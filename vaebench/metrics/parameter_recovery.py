@@ -42,6 +42,7 @@ class ParameterRecovery(Metric):
 
     version: ClassVar[int] = 1
     given = ()
+    splits = ()
     counts = MappingProxyType({"draws": GROUPS})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("error", "", "lower", "estimate", ("parameter",), "sum_k (theta_k(E_model[x]) - theta_k)^2"),
