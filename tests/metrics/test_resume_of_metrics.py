@@ -36,6 +36,7 @@ main()
 
 ON: dict[str, tuple[str, str]] = {
     "disentanglement": ("beta-vae-h", "three-dots"),
+    "parameter-recovery": ("hvae", "gaussian-toy-25"),
     "pocket-leak": ("vae", "two-moons"),
     "tracin": ("vae", "digits-contaminated"),
 }
