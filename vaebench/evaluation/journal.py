@@ -23,7 +23,7 @@ from vaebench import __version__
 from vaebench.core import files
 
 LIMIT = 2_000_000_000  # bytes that `prune` leaves by default
-_MAGIC = b"vaebench block 1 "
+_MAGIC = b"vaebench block 2 "  # raised whenever blocks of before could be wrong
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
