@@ -71,10 +71,10 @@ def measure(
 
     `keep` is given the files of metrics; `resources` are by default what is on this machine; every value gets `marks`.
     A metric that fails costs its own rows only; so does one that leaves the model with other tensors, and then every
-    later one fails as well. A LostError ends the run. The model is moved to the device and dtype,
-    in evaluation mode. In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in
-    float32: each row's reason then says what bfloat16 changes, and it is `failed` where that is too much for
-    `precision.effects`. Raises UserError if bfloat16 cannot be had, DataError if weights do not fit.
+    later one fails as well. A LostError ends the run. The model is moved to the device and dtype, in evaluation mode.
+    In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in float32: each row's reason
+    then says what bfloat16 changes, and it is `failed` where that is too much for `precision.effects`. Raises UserError
+    if bfloat16 cannot be had, DataError if weights do not fit.
     """
     if not metrics:
         return
