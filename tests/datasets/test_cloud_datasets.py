@@ -124,11 +124,16 @@ def test_furniture_is_read_with_its_attributions(released: Path) -> None:
 
 
 def test_furniture_says_what_is_wrong(released: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with pytest.raises(DataError, match=r"furniture could not be downloaded .* it lies on no server"):
-        load_dataset("furniture", tmp_path_factory.mktemp("empty"))
+    for download in (False, True):
+        with pytest.raises(
+            DataError, match=r"furniture is not under .*; it lies on no server: .* put there by hand"
+        ) as e:
+            load_dataset("furniture", tmp_path_factory.mktemp("empty"), download)
+        assert "try again" not in str(e.value)
+        assert "vaebench data get" not in str(e.value)
     file = released / "furniture" / "furniture_4096.npz"
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="is not an npz file as released"):
+    with pytest.raises(ValueError, match=r"is not an npz file as released .*; put a sound one in its place"):
         furniture.read(released, False)
 
 

@@ -13,10 +13,11 @@ DEPTH, FOLDERS, FILES = 4, 200, 1000
 
 
 def require(
-    name: str, root: Path, files: Sequence[str], download: bool, fetch: Callable[[], object], packed: bool = False
+    name: str, root: Path, files: Sequence[str], download: bool, fetch: Callable[[], object] | str, packed: bool = False
 ) -> None:
     """Return once all `files` are under `root`, calling `fetch()` first where one is absent and `download` is true.
 
+    Where no server has them, `fetch` is the sentence that says so: there is nothing to run, and nothing to try again.
     Where `packed`, a file's .gz stands for it. FileNotFoundError otherwise; where the files are nearly there, in
     another folder or by another name, it says so, and nothing is fetched. What `fetch` prints goes to stderr: stdout
     belongs to the user's data. Folders that it leaves empty are removed.
@@ -26,8 +27,10 @@ def require(
         return
     if (near := nearly(root, absent[0])) is not None:
         raise FileNotFoundError(f"{name} is not under {root}: {near}")
+    state = "is not" if len(absent) == len(files) else f"without {absent[0]} is"
+    if isinstance(fetch, str):
+        raise FileNotFoundError(f"{name} {state} under {root}; {fetch}; put there by hand: {', '.join(absent)}")
     if not download:
-        state = "is not" if len(absent) == len(files) else f"without {absent[0]} is"
         raise FileNotFoundError(f"{name} {state} under {root}; run: {remedy(name, root)}")
     new = [folder for file in files for folder in (root / file).parents if not folder.exists()]
     try:
@@ -56,9 +59,13 @@ def size_of(name: str, root: Path, file: str, most: int) -> int:
     return about.st_size
 
 
-def damaged(name: str, root: Path, file: str, problem: str) -> ValueError:
-    """The error for `file` of dataset `name`: which file, what is wrong with it, and how to replace it."""
-    return ValueError(f"{name}: {root / file} {problem}; remove it and run: {remedy(name, root)}")
+def damaged(name: str, root: Path, file: str, problem: str, fetched: bool = True) -> ValueError:
+    """The error for `file` of dataset `name`: which file, what is wrong with it, and how to replace it.
+
+    `fetched` is false of files that no server has, which only their owner can replace.
+    """
+    replace = f"remove it and run: {remedy(name, root)}" if fetched else "put a sound one in its place"
+    return ValueError(f"{name}: {root / file} {problem}; {replace}")
 
 
 def remedy(name: str, root: Path) -> str:

@@ -14,6 +14,7 @@ from vaebench.core.errors import foreign
 from vaebench.datasets._clouds import POINTS
 from vaebench.datasets._files import damaged, require, size_of
 
+NOWHERE = "it lies on no server: its points were drawn from the meshes of a Debian package"
 FILES = ("furniture/furniture_4096.npz", "furniture/models.tsv")
 CLOUDS, STORED, CLASSES = 820, 4096, 12
 MOST = 2**26  # bytes of a file: the archive has 16 MB
@@ -25,7 +26,7 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     `models.tsv`, which names each model, its creator and its licence, must lie beside the points: their attributions
     travel with them. Nothing can be downloaded: the points were drawn from meshes.
     """
-    require("furniture", root, FILES, download, _nowhere)
+    require("furniture", root, FILES, download, NOWHERE)
     points, label, test = _arrays(root)
     _attributed(root)
     x, y, held = torch.from_numpy(points).float(), torch.from_numpy(label).long(), torch.from_numpy(test)
@@ -33,23 +34,23 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     return {name: Split(name, x[part], y[part], Subsampled(POINTS)) for name, part in parts.items()}
 
 
-def _nowhere() -> None:
-    raise FileNotFoundError("it lies on no server; its points were drawn from the meshes of a Debian package")
-
-
 def _arrays(root: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     size_of("furniture", root, FILES[0], MOST)
     with (
-        foreign(lambda reason: damaged("furniture", root, FILES[0], f"is not an npz file as released ({reason})")),
+        foreign(lambda reason: _damaged(root, FILES[0], f"is not an npz file as released ({reason})")),
         (root / FILES[0]).open("rb") as file,
         np.load(file, allow_pickle=False) as arrays,
     ):
         points, label, test = (arrays[name] for name in ("points", "label", "test"))
     if points.shape != (CLOUDS, STORED, 3) or label.shape != (CLOUDS,) or test.shape != (CLOUDS,):
-        raise damaged("furniture", root, FILES[0], f"holds points of shape {points.shape}")
+        raise _damaged(root, FILES[0], f"holds points of shape {points.shape}")
     if not np.isfinite(points).all() or label.min() < -1 or label.max() >= CLASSES:
-        raise damaged("furniture", root, FILES[0], "holds points that are NaN or infinite, or labels beyond 11")
+        raise _damaged(root, FILES[0], "holds points that are NaN or infinite, or labels beyond 11")
     return points, label, test.astype(bool)
+
+
+def _damaged(root: Path, file: str, problem: str) -> ValueError:
+    return damaged("furniture", root, file, problem, fetched=False)
 
 
 def _attributed(root: Path) -> None:
@@ -57,7 +58,7 @@ def _attributed(root: Path) -> None:
     with (root / FILES[1]).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     if len(rows) != CLOUDS or not all(row.get("creator") and row.get("licence") for row in rows):
-        raise damaged("furniture", root, FILES[1], f"should name creator and licence of {CLOUDS} models")
+        raise _damaged(root, FILES[1], f"should name creator and licence of {CLOUDS} models")
 
 
 plugin = Source(

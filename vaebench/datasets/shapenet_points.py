@@ -21,6 +21,7 @@ from vaebench.functional import random
 FOLDER = "shapenet-points"
 DRAWN = 4096  # points of a mesh
 MOST = 2**28  # bytes of a file
+NOWHERE = "it is a folder of your own files, <class>/<name>"
 KINDS = (".npy", ".ply", ".off")
 
 
@@ -42,11 +43,11 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     those that `test.txt` lists. Clouds of differing size need `count = N` in `clouds.toml`. Needs the extra `points`
     for .ply and .off.
     """
-    require(FOLDER, root, [FOLDER], download, _nowhere)
+    require(FOLDER, root, [FOLDER], download, NOWHERE)
     folder = root / FOLDER
     files = sorted(path for path in folder.glob("*/*") if path.suffix in KINDS)
     if not files:
-        raise damaged(FOLDER, root, FOLDER, f"holds no <class>/<name> ending in {', '.join(KINDS)}")
+        raise damaged(FOLDER, root, FOLDER, f"holds no <class>/<name> ending in {', '.join(KINDS)}", fetched=False)
     classes = sorted({path.parent.name for path in files})
     options = _own.options(Options, _own.text(folder / "clouds.toml"), folder / "clouds.toml")
     x = together([_points(root, path) for path in files], files, options.count)
@@ -57,14 +58,12 @@ def read(root: Path, download: bool) -> Mapping[str, Split]:
     return {name: Split(name, x[part], y[part], Subsampled(POINTS)) for name, part in parts.items()}
 
 
-def _nowhere() -> None:
-    raise FileNotFoundError("it is a folder of your own files, <class>/<name>")
-
-
 def _points(root: Path, path: Path) -> NDArray[np.float32]:
     file = path.relative_to(root).as_posix()
     size_of(FOLDER, root, file, MOST)
-    with foreign(lambda reason: damaged(FOLDER, root, file, f"is not a {path.suffix} file of points ({reason})")):
+    with foreign(
+        lambda reason: damaged(FOLDER, root, file, f"is not a {path.suffix} file of points ({reason})", fetched=False)
+    ):
         points = npy.read(path) if path.suffix == ".npy" else _geometry(path)
     return cloud(points, path)
 
