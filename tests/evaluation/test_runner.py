@@ -348,6 +348,7 @@ class Nudges(Planted):
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         with torch.no_grad():
             next(model.parameters()).add_(1.0)
+        run.keep("picture.png", b"of what is not there")
         yield from super().measure(model, dataset, run)
 
 
@@ -355,7 +356,10 @@ class Nudges(Planted):
 def test_no_value_is_of_tensors_that_a_metric_has_changed() -> None:
     entry = _entry(_dataset())
     metrics = {"before": Planted(found=(ONE,)), "nudges": Nudges(found=(ONE,)), "after": Planted(found=(ONE,))}
-    before, nudges, after = runner.measure(entry, metrics, Settings(CPU), progress=Log())
+    kept: list[str] = []
+    measured = runner.measure(entry, metrics, Settings(CPU), progress=Log(), keep=lambda *file: kept.append(file[1]))
+    before, nudges, after = measured
+    assert kept == []
     assert [row.status for row in before] == ["ok"]
     for row in (*nudges, *after):
         assert row.status == "failed"

@@ -36,6 +36,8 @@ from vaebench.evaluation.run import Keep, MetricRun, Settings, Stages, discard, 
 Status = Literal["ok", "skipped", "failed"]
 Named = tuple[str, str]
 """A column, and its facet as JSON."""
+Files = dict[tuple[str, str], bytes]
+"""Files that are to be kept, by the metric's name and the file's."""
 NOTHING = Column("", "", "none", "estimate")
 """What the one row of a metric without values is of."""
 
@@ -69,7 +71,8 @@ def measure(
 ) -> Iterator[list[Row]]:
     """The rows of each metric, as it ends: `ok`, `skipped` with a reason, or `failed` with a reason.
 
-    `keep` is given the files of metrics; `resources` are by default what is on this machine; every value gets `marks`.
+    `keep` is given the files of metrics whose rows are ok; `resources` are by default what is on this machine; every
+    value gets `marks`.
     A metric that fails costs its own rows only; so does one that leaves the model with other tensors, and then every
     later one fails as well. A LostError ends the run. The model is moved to the device and dtype, in evaluation mode.
     In bfloat16 every metric is measured twice, the second time with a tenth of its blocks in float32: each row's reason
@@ -104,13 +107,15 @@ def measure(
                 with contained(), _remembered(settings) as how:
                     with arithmetic(settings.dtype):
                         fitted = partial(run, settings=dataclasses.replace(how, budget=budget), progress=progress)
-                        metric, found = _on_what_fits(metric, entry, partial(fitted, stages=stages), keep)
+                        metric, found, kept = _on_what_fits(metric, entry, partial(fitted, stages=stages))
                     if reduced:
                         again = run(metric, dataclasses.replace(how, spliced=True), Silent(), stages=spliced_stages)
                         spliced = _collect(metric, entry, again)
                         effects = precision.effects(found, spliced, again.share)
                     if tensors_identity(model) != loaded:
                         raise ValueError(f"{name} or a metric before it changed the model's tensors; work on a copy")
+                    for (named_by, file), content in kept.items():
+                        keep(named_by, file, content)
                     measured = {named: each._replace(marks=(*each.marks, *marks)) for named, each in found.items()}
                     comparability = _comparability(model, dataset, metric)
         except UnavailableError as error:
@@ -168,28 +173,24 @@ def _remembered(settings: Settings) -> Iterator[Settings]:
 
 
 def _on_what_fits(
-    metric: Metric, entry: Entry, run: Callable[..., MetricRun], keep: Keep
-) -> tuple[Metric, dict[Named, Measurement]]:
+    metric: Metric, entry: Entry, run: Callable[..., MetricRun]
+) -> tuple[Metric, dict[Named, Measurement], Files]:
     """What `_collect` gives of the metric, or of it on as many examples as fit the budget: the metric, and that.
 
-    `keep` is given the files of the attempt that fits. Raises OverBudgetError if none does.
+    With it come the files that the attempt that fits wants kept. Raises OverBudgetError if none fits.
     """
     while True:
-        kept: dict[tuple[str, str], bytes] = {}
+        kept: Files = {}
         try:
-            found = _collect(metric, entry, run(metric=metric, keep=partial(_hold, kept)))
+            return metric, _collect(metric, entry, run(metric=metric, keep=partial(_hold, kept))), kept
         except OverBudgetError as error:
             fewer = metric.fewer(entry.dataset, error.share)
             if fewer is None:
                 raise
             metric = fewer
-        else:
-            for (name, file), content in kept.items():
-                keep(name, file, content)
-            return metric, found
 
 
-def _hold(kept: dict[tuple[str, str], bytes], metric: str, name: str, content: bytes) -> None:
+def _hold(kept: Files, metric: str, name: str, content: bytes) -> None:
     kept[metric, name] = content
 
 
