@@ -46,6 +46,29 @@ def test_a_claim_is_judged_by_its_interval() -> None:
     assert claims.verdict(higher, -2.0, -1.0) == "not borne out"
     assert claims.verdict(loose, -1.0, 1.0) == "borne out: not separable"
     assert claims.verdict(loose, 1.0, 2.0) == "not borne out"
+    assert claims.verdict(CLAIM, -2.0, -1.0, other=0.9) == claims.verdict(CLAIM, -2.0, -1.0, 9.0) == "borne out"
+    assert claims.verdict(CLAIM, 1.0, 2.0, 0.9) == claims.verdict(CLAIM, 1.0, 2.0, other=9.0) == "not borne out"
+    for each in (CLAIM, higher, loose):
+        assert claims.verdict(each, -2.0, -1.0, other=1.1) == "not separable: bounds loose"
+        assert claims.verdict(each, 1.0, 2.0, 1.1) == "not separable: bounds loose"
+
+
+def test_a_difference_is_not_clear_where_bounds_may_be_as_loose(tmp_path: Path) -> None:
+    """By 2 (nll_tenth - nll) of the model that seems worse, or by its certified k_bias."""
+    mark = ("bound loose",)
+    rows = [nll("a", 80.0, stderr=0.1), nll("b", 81.0, stderr=0.1, marks=mark)]
+    tight, far = (nll("b", tenth, column="nll_tenth") for tenth in (81.2, 81.6))
+    for name, tenth, said in (("tight", tight, "borne out"), ("far", far, "not separable: bounds loose")):
+        (found,) = judged(tmp_path / name, [*rows, tenth])
+        assert (found.verdict, found.how) == (said, "apart")
+        assert found.second.slack == pytest.approx(2 * (tenth.value - 81.0))
+    sure = nll("b", 0.1, metric="certified", column="k_bias", stderr=0.05)
+    (found,) = judged(tmp_path / "sure", [*rows, far, sure])
+    assert (found.verdict, found.second.slack) == ("borne out", pytest.approx(0.2))
+    again = [nll(f"{each.model}-seed-1", each.value, column=each.column, stderr=0.1, marks=each.marks)
+             for each in (*rows, far)]  # fmt: skip
+    *_, over = judged(tmp_path / "over", [*rows, far, *again])
+    assert (over.how, over.verdict) == ("trainings", "not separable: bounds loose")
 
 
 def test_without_values_of_each_example_both_errors_count(tmp_path: Path) -> None:

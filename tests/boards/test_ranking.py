@@ -79,8 +79,8 @@ def test_collapse_earns_no_rank_where_it_is_trivial(metric: str) -> None:
 
 
 def loose(model: str, nll: float, tenth: float, **changes: Any) -> list[Row]:
-    values = {"nll": nll, "bpd": nll / 100, "nll_tenth": tenth}
-    marked = dict.fromkeys(("nll", "bpd"), ("bound loose",))
+    values = {"nll": nll, "bpd": nll / 100, "nll_point": nll / 50, "nll_tenth": tenth}
+    marked = dict.fromkeys(("nll", "bpd", "nll_point"), ("bound loose",))
     return [
         row(model=model, column=c, value=v, stderr=1e-6, marks=marked.get(c, ()), **changes) for c, v in values.items()
     ]
@@ -88,13 +88,15 @@ def loose(model: str, nll: float, tenth: float, **changes: Any) -> list[Row]:
 
 def test_a_bound_that_has_not_converged_has_slack() -> None:
     """A bound 2 nats above another does not lose to it where it gains 1.1 nats in a decade, if it is marked."""
-    found = [*loose("loose", 102, 103.1), row(model="sound", value=100.0), row(model="sound", column="bpd", value=1.0)]
+    columns = {"nll": 100.0, "bpd": 1.0, "nll_point": 2.0}
+    found = [*loose("loose", 102, 103.1), *(row(model="sound", column=c, value=v) for c, v in columns.items())]
     assert ranks(found) == {"loose": "1-2", "sound": "1-2"}
-    assert ranks([*loose("loose", 102.0, 102.3), *found[3:]]) == {"loose": "2", "sound": "1"}
+    assert ranks([*loose("loose", 102.0, 102.3), *found[4:]]) == {"loose": "2", "sound": "1"}
     assert ranks([dataclasses.replace(each, marks=()) for each in found]) == {"loose": "2", "sound": "1"}
     exact = [dataclasses.replace(each, stderr=None, low=None, high=None) for each in found]
-    assert ranks(exact, "bpd") == {"loose": "1-2", "sound": "1-2"}
-    assert ranks([*loose("loose", 98, 200), *exact[3:]]) == {"loose": "1", "sound": "2"}  # the slack is on one side
+    for column in columns:
+        assert ranks(exact, column) == {"loose": "1-2", "sound": "1-2"}
+    assert ranks([*loose("loose", 98, 200), *exact[4:]]) == {"loose": "1", "sound": "2"}  # the slack is on one side
 
 
 def test_paired_differences_decide_where_there_are_some() -> None:

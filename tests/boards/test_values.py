@@ -57,6 +57,20 @@ def test_values_are_read_back_and_bytes_do_not_depend_on_order(tmp_path: Path) -
     assert {str(kind) for kind in frame.dtypes} == {"float32"}
 
 
+@pytest.mark.parametrize("column", values.UNITS_OF)
+def test_values_in_another_unit_are_those_of_the_first(tmp_path: Path, column: str) -> None:
+    """But for a mean so near to 0 that float32 has lost how many of the one unit are one of the other."""
+
+    def point(of: Row) -> Row:
+        value = (of.value or 0.0) / 512
+        return dataclasses.replace(of, column=column, value=value, stderr=None, low=None, high=None)
+
+    assert values.read(tmp_path, point(kept(tmp_path, row()))) == pytest.approx(NLL / 512, rel=1e-6)
+    zero = kept(tmp_path, row(value=0.0), NLL - NLL.mean() + 1e-4)
+    with pytest.raises(DataError, match="holds nll, whose mean is too near 0"):
+        values.read(tmp_path, point(zero))
+
+
 def test_protocols_seeds_and_weights_have_files_of_their_own(tmp_path: Path) -> None:
     several = [row(), row(seed=1), row(parameters='{"samples": 1000}'), row(model="b"), row(metric="other")]
     several.append(row(weights_sha256="bb"))

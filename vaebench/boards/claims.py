@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vaebench.boards import paired
+from vaebench.boards import marks, paired
 from vaebench.boards.classes import class_of, entrant, facet, lowest_seeds, named, title
 from vaebench.boards.overlay import Boards
 from vaebench.boards.rows import Row
@@ -22,7 +22,9 @@ from vaebench.models import card as cards
 FILE = Path(__file__).with_suffix(".toml")
 SEED = re.compile(r"(.*)-seed-\d+")
 """The name of a further training of a model."""
-Verdict = Literal["borne out", "borne out: not separable", "not separable", "not borne out"]
+Verdict = Literal[
+    "borne out", "borne out: not separable", "not separable", "not separable: bounds loose", "not borne out"
+]
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,16 @@ class Claims(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One side of a comparison: what it is called, its rows (of one training each), and their mean and its error."""
+    """One side of a comparison: what it is called, its rows (of one training each), and their mean and its error.
+
+    `slack`: how far below the value the truth may lie beside that, by `marks.slack`.
+    """
 
     name: str
     rows: tuple[Row, ...]
     value: float
     stderr: float | None
+    slack: float = 0.0
 
 
 class Finding(NamedTuple):
@@ -138,12 +144,13 @@ def judge(found: Claims, boards: Boards) -> Iterator[Finding]:
     None of a pair that the board lacks, or cannot compare.
     """
     rows = {dataset: boards.read(dataset) for dataset in {name for claim in found.claims for name in claim.datasets}}
+    slack = {dataset: marks.slack(members) for dataset, members in rows.items()}
     for claim in found.claims:
         for dataset in claim.datasets:
             # another seed measures the same training again
             measured = lowest_seeds(row for row in rows[dataset] if (row.origin, row.status) == ("measured", "ok"))
             for left, right in found.pairs[claim.pairs].items():
-                found_here = _singly(claim, dataset, measured, (left, right), boards)
+                found_here = _singly(claim, dataset, measured, (left, right), boards, slack[dataset])
                 single = [each._replace(trained=_trained(each, found.epochs.get(claim.paper))) for each in found_here]
                 yield from single
                 places = dict.fromkeys(named(each.first.rows[0]) for each in single)
@@ -169,7 +176,12 @@ def _epochs(row: Row) -> int | None:
 
 
 def _singly(
-    claim: Claim, dataset: str, rows: Sequence[Row], pair: tuple[str, str], boards: Boards
+    claim: Claim,
+    dataset: str,
+    rows: Sequence[Row],
+    pair: tuple[str, str],
+    boards: Boards,
+    slack: Mapping[Row, float],
 ) -> Iterator[Finding]:
     """A pair of models, then each further training of both."""
     names = [pair, *((name, _like(name, pair)) for name in _trainings(rows, pair[0]))]
@@ -179,7 +191,7 @@ def _singly(
         column, part = claim.against.get("column", claim.column), claim.against.get("facet", claim.facet)
         other = [row for row in of if row.model == second and row.column == column and _within(part, row)]
         for a, b in _matches(claim, own, other):
-            yield _compared(claim, dataset, a, b, boards)
+            yield _compared(claim, dataset, a, b, boards, slack)
 
 
 def _trainings(rows: Iterable[Row], model: str) -> list[str]:
@@ -213,19 +225,21 @@ def _rest(claim: Claim, row: Row) -> tuple[object, ...]:
     return class_of(row)._replace(facet=said), entrant(row), row.parameters, row.seed
 
 
-def _compared(claim: Claim, dataset: str, a: Row, b: Row, boards: Boards) -> Finding:
+def _compared(claim: Claim, dataset: str, a: Row, b: Row, boards: Boards, slack: Mapping[Row, float]) -> Finding:
     assert a.value is not None
     assert b.value is not None
     first, second = (title(a), title(b)) if claim.against else (a.model, b.model)
-    one, other = Side(first, (a,), _of(claim, a), a.stderr), Side(second, (b,), _of(claim, b), b.stderr)
+    one = Side(first, (a,), _of(claim, a), a.stderr, slack.get(a, 0.0))
+    other = Side(second, (b,), _of(claim, b), b.stderr, slack.get(b, 0.0))
     found = None if claim.against or claim.absolute else boards.comparer()(a, b)
     if found is not None:
-        said = verdict(claim, found.low, found.high)
+        said = verdict(claim, found.low, found.high, one.slack, other.slack)
         return Finding(claim, dataset, one, other, found.difference, found.low, found.high, "paired", said)
     apart = paired.apart(a, b)
     difference, half = one.value - other.value, apart.high - apart.difference
     low, high = difference - half, difference + half
-    return Finding(claim, dataset, one, other, difference, low, high, "apart", verdict(claim, low, high))
+    said = verdict(claim, low, high, one.slack, other.slack)
+    return Finding(claim, dataset, one, other, difference, low, high, "apart", said)
 
 
 def _of(claim: Claim, row: Row) -> float:
@@ -239,20 +253,23 @@ def over_trainings(claim: Claim, dataset: str, single: Sequence[Finding]) -> Fin
         values = np.array([side.value for side in members])
         stderr = float(values.std(ddof=1)) / math.sqrt(len(values))
         rows = tuple(row for side in members for row in side.rows)
-        sides.append(Side(f"{members[0].name}, {len(rows)} trainings", rows, float(values.mean()), stderr))
+        loose = math.fsum(side.slack for side in members) / len(members)
+        sides.append(Side(f"{members[0].name}, {len(rows)} trainings", rows, float(values.mean()), stderr, loose))
     difference = sides[0].value - sides[1].value
     stderr, df = joined(*((side.stderr or 0.0, len(side.rows) - 1) for side in sides))
     low, high = student(difference, stderr, df)
     trained = [each.trained for each in single]
     mean = None if None in trained else math.fsum(each or 0 for each in trained) / len(trained)
-    said = verdict(claim, low, high)
+    said = verdict(claim, low, high, sides[0].slack, sides[1].slack)
     return Finding(claim, dataset, sides[0], sides[1], difference, low, high, "trainings", said, mean)
 
 
-def verdict(claim: Claim, low: float, high: float) -> Verdict:
-    """What the interval of a difference says of the claim."""
+def verdict(claim: Claim, low: float, high: float, slack: float = 0.0, other: float = 0.0) -> Verdict:
+    """What the interval of a difference says of the claim, where the truth of its sides may lie so far below them."""
     if low <= 0 <= high:
         return "borne out: not separable" if claim.loose else "not separable"
+    if low - slack <= 0 <= high + other:
+        return "not separable: bounds loose"
     return "borne out" if (low > 0) == (claim.better == "higher") else "not borne out"
 
 

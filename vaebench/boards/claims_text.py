@@ -55,11 +55,13 @@ written from them by `vaebench board claims --out leaderboards/CLAIMS.md`.
 
 Behind a value, ± is one standard error: over test images, over three sets of samples for Fréchet distances, over
 trainings where it says so. It says nothing of how far a bound is from the truth: one that has not converged is
-marked. n is the number of examples or samples behind a value; Fréchet distances of few samples are biased upwards, so
-compare them only at one n. The difference is the first less the second, of absolute values for gaps, with Student's
-95% interval: "paired" example by example, else from both standard errors with Welch's degrees of freedom, or over
-trainings. An interval that is not over trainings says nothing of how another training would turn out. Epochs are those
-of the two models, as a part of the paper's where it says how many. Nothing was tuned until it looked right.
+marked, and "bounds loose" says that a difference is clear of the errors, but not larger than what the bounds may be
+loose, as ranks have it. n is the number of examples or samples behind a value; Fréchet distances of few samples are
+biased upwards, so compare them only at one n. The difference is the first less the second, of absolute values for
+gaps, with Student's 95% interval: "paired" example by example, else from both standard errors with Welch's degrees of
+freedom, or over trainings. An interval that is not over trainings says nothing of how another training would turn
+out. Epochs are those of the two models, as a part of the paper's where it says how many. Nothing was tuned until it
+looked right.
 """
 
 

@@ -11,7 +11,6 @@ LEAST_RATE = 0.5
 """Nats of E KL(q(z|x) || p(z)) below which a model counts as collapsed."""
 TRIVIAL = ("latent-gap", "consistency", "pocket-leak")
 """The metrics of how near q(z) is to p(z), or q(z|t(x)) to q(z|x): perfect where q(z|x) ignores x."""
-BOUNDS = ("nll", "bpd")
 CERTIFIED = "certified"
 """The metric whose `k_bias` says how far a bound is off."""
 Run = tuple[Class, Entrant, str, int | None]
@@ -80,7 +79,7 @@ def slack(rows: Iterable[Row]) -> Mapping[Row, float]:
         nll, tenth = (run[name].value if name in run else None for name in ("nll", "nll_tenth"))
         if nll is None or tenth is None:
             continue
-        for row in (run[name] for name in BOUNDS if name in run):
+        for row in run.values():
             if BOUND_LOOSE in row.marks and row.value is not None:
                 unit = row.value / nll if nll else 1.0
                 found[row] = unit * known.get(_draws(row), max(0.0, 2 * (tenth - nll)))

@@ -186,7 +186,7 @@ def _marks(old: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]]) -> I
         return
     if metric in FEATURES and old["n"] < FEATURES[metric]:
         yield FEW_IMAGES
-    if metric == "likelihood" and column in marks.BOUNDS:
+    if metric == "likelihood" and column in ("nll", "bpd"):
         nll, tenth, ess = (values[name]["value"] for name in ("nll", "nll_tenth", "ess"))
         if bound_loose(nll, tenth, ess, json.loads(old["parameters"])["samples"]):
             yield BOUND_LOOSE

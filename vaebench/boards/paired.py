@@ -113,7 +113,6 @@ def comparer(read: Callable[[Row], NDArray[np.float64]]) -> Callable[[Row, Row],
             return None
 
     @cache
-    @cache
     def compare(a: Row, b: Row) -> Paired | None:
         if not _same_noise(a, b):
             return None

@@ -28,6 +28,9 @@ ABOUT = (
 """The fields of a row that the file repeats: where one differs, the file is of another run."""
 MOST_VALUES = 10**6  # of a column; bytes are bounded as those of rows
 ROUNDING = 1e-6  # of a mean of float32 values, relative
+NEAR_ZERO = 1e-3  # of a mean, relative to that of absolute values
+UNITS_OF = {"bpd": "nll", "nll_point": "nll"}
+"""Columns that are another in another unit: values are kept of that one alone."""
 
 
 class NotKeptError(DataError):
@@ -91,7 +94,7 @@ def read(root: Path, row: Row) -> NDArray[np.float64]:
     ):
         said = {key.decode(): text.decode() for key, text in (parquet.metadata.metadata or {}).items()}
         names = parquet.schema_arrow.names
-        column = "nll" if row.column == "bpd" and "nll" in names else row.column  # the same in another unit
+        column = UNITS_OF[row.column] if UNITS_OF.get(row.column) in names else row.column
         values = parquet.read(use_threads=False)[column].to_numpy() if column in names else None  # damage in any shows
     for field in ABOUT:
         if (found := said.get(field)) != (wanted := str(getattr(row, field))):
@@ -100,6 +103,10 @@ def read(root: Path, row: Row) -> NDArray[np.float64]:
         raise NotKeptError(f"{file} holds no {row.column}: per-example values are kept of {', '.join(names)}")
     values = np.asarray(values, dtype=np.float64)
     if column != row.column and row.value is not None and len(values):
+        if abs(float(values.mean())) < NEAR_ZERO * float(np.abs(values).mean()):
+            raise NotKeptError(
+                f"{file} holds {column}, whose mean is too near 0 to tell the unit of {row.column} by it"
+            )
         values = values * (row.value / float(values.mean()))
     mean, size = (float(values.mean()), float(np.abs(values).mean())) if len(values) else (0.0, 0.0)
     if len(values) != row.n or row.value is None or abs(mean - row.value) > ROUNDING * size:
