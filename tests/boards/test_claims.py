@@ -62,6 +62,7 @@ def test_a_difference_is_not_clear_where_bounds_may_be_as_loose(tmp_path: Path) 
         (found,) = judged(tmp_path / name, [*rows, tenth])
         assert (found.verdict, found.how) == (said, "apart")
         assert found.second.slack == pytest.approx(2 * (tenth.value - 81.0))
+        assert claims_text.record(found)["second"]["slack"] == found.second.slack
     sure = nll("b", 0.1, metric="certified", column="k_bias", stderr=0.05)
     (found,) = judged(tmp_path / "sure", [*rows, far, sure])
     assert (found.verdict, found.second.slack) == ("borne out", pytest.approx(0.2))

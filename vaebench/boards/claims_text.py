@@ -35,7 +35,8 @@ def record(finding: Finding) -> dict[str, Any]:
     """A finding as what `json.dumps` takes."""
     sides = {
         name: {"name": side.name, "models": [row.model for row in side.rows], "value": side.value,
-               "stderr": side.stderr, "n": side.rows[0].n, "marks": sorted({m for row in side.rows for m in row.marks})}
+               "stderr": side.stderr, "slack": side.slack, "n": side.rows[0].n,
+               "marks": sorted({m for row in side.rows for m in row.marks})}
         for name, side in (("first", finding.first), ("second", finding.second))
     }  # fmt: skip
     claim = finding.claim
