@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vaebench.functional import clouds, mixture
-from vaebench.functional.clouds import chamfer, chamfer_matrix, earth_mover, set_match
+from vaebench.functional.clouds import chamfer, chamfer_matrix, chamfer_ring, earth_mover, from_ring, set_match
 
 
 def some(count: int, points: int, seed: int = 0) -> Tensor:
@@ -28,6 +28,14 @@ def test_chamfer_is_the_naive_one(cells: int, monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(chamfer(a, b), wanted.diagonal())
     torch.testing.assert_close(chamfer(a.float(), b.float()), wanted.diagonal(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(chamfer_matrix(b, a), wanted.T)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 8])
+def test_a_ring_has_the_distances_of_all_pairs(count: int) -> None:
+    x = some(count, 11)
+    ring = torch.cat([chamfer_ring(x, of) for of in torch.arange(count).split(3)])
+    assert ring.shape == (count, count // 2)
+    torch.testing.assert_close(from_ring(ring), chamfer_matrix(x, x), rtol=1e-9, atol=1e-12)
 
 
 def test_distances_of_a_cloud_to_itself_moved() -> None:

@@ -120,7 +120,7 @@ def run(
 
     if inception not in (None, DOWNLOAD) and not Path(inception).is_file():
         raise UserError(f"--inception-weights {inception} is not a file; name the weights, or {DOWNLOAD!r}")
-    choice.metrics(metrics, preset, changes)  # an error now, not after a download
+    chosen = choice.metrics(metrics, preset, changes)  # an error now, not after a download
     limit = None if budget is None else Budget.of(budgets.seconds(budget))
     settings = Settings(
         torch_device(device), getattr(torch, dtype), seed, max_draws, in_flight,
@@ -168,6 +168,9 @@ def run(
     errors = [outcome.error for outcome in ended if outcome.error is not None]
     if rows or not errors:
         click.echo(f"written to {where}" if rows else f"nothing is missing in {where}", err=True)
+        if not metrics and (aside := [name for name in choice.left_out(preset) if name not in chosen]):
+            named = " ".join(f"--metric {name}" for name in aside)
+            click.echo(f"left out, for they take long: {', '.join(aside)}; measure them by {named}", err=True)
     ctx.exit(1 if errors or any(row.status == "failed" for row in rows) else 0)
 
 

@@ -259,7 +259,8 @@ class Metric(ABC):
     `split` is what it is measured on; `version` changes whenever a value could. `given` names what of `Given` a value
     depends on, by default whatever it could; `immaterial` the parameters that no value depends on. `splits` are the
     parameters that name a split of which every n-th example would do, `counts` those that count examples, with the
-    least that they can be; `dear` is what preset quick has for models whose draws are dear: see `run.dear`.
+    least that they can be; `dear` is what preset quick has for models whose draws are dear: see `run.dear`. What is
+    `on_request` takes hours at the other presets, which measure it where it is named alone.
     """
 
     split: str = "test"
@@ -273,6 +274,7 @@ class Metric(ABC):
     splits: ClassVar[tuple[str, ...]] = ("split",)
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     dear: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    on_request: ClassVar[bool] = False
 
     @property
     def effort(self) -> tuple[str, ...]:

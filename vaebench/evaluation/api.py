@@ -166,7 +166,8 @@ def evaluate(
         model: a model, what `from_module` gives, a name of the zoo, or the path of a card. A model in memory is copied,
             and stays as it is.
         dataset: a dataset, or its name; a card of one's own may name it itself.
-        metrics: a name, names, or metrics by name; by default all.
+        metrics: a name, names, or metrics by name; by default all, but for what takes hours at the preset: `certified`
+            and `regret`, of presets other than quick.
         preset: the parameters of metrics that are given by name: "quick", "standard" or "paper".
         data: as in `load_dataset`.
         seed: of all evaluation noise.

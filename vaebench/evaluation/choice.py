@@ -42,6 +42,11 @@ def _column(name: str, known: Iterable[str]) -> UserError | None:
     return None
 
 
+def left_out(preset: str) -> tuple[str, ...]:
+    """The metrics that `preset` measures only where they are named: those `on_request`; none at quick."""
+    return tuple(name for name in plugins.names("metrics") if preset != "quick" and presets(name)[preset].on_request)
+
+
 def metrics(
     names: Iterable[str] = (),
     preset: str = "standard",
@@ -50,7 +55,9 @@ def metrics(
     *,
     dear: bool = False,
 ) -> "dict[str, Metric]":
-    """The metrics `names`, or all, with the parameters of `preset` and of `changes`: METRIC.FIELD=VALUE.
+    """The metrics `names`, with the parameters of `preset` and of `changes`: METRIC.FIELD=VALUE.
+
+    Without names all, but for those `left_out` that no change is of.
 
     Preset quick is of few examples of the `dataset`, and of fewer where draws of the model are `dear`: see
     `Metric.quick`. Raises UserError for what is unknown among them, with the nearest name.
@@ -58,6 +65,10 @@ def metrics(
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
     chosen = {name: presets(name)[preset] for name in names or plugins.names("metrics")}
+    changes = tuple(changes)
+    if not names:
+        changed = {change.partition(".")[0] for change in changes}
+        chosen = {name: metric for name, metric in chosen.items() if name not in left_out(preset) or name in changed}
     if preset == "quick" and dataset is not None:
         chosen = {name: metric.quick(dataset, dear=dear) for name, metric in chosen.items()}
     for change in changes:

@@ -61,6 +61,32 @@ def chamfer_matrix(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([_distances(left, rights) for left in _left(a)])
 
 
+def _ahead(of: Tensor, count: int) -> Tensor:
+    """The numbers of the `count` // 2 clouds that follow each of `of` (B,), in a ring of `count`: (B, count // 2)."""
+    return (of.unsqueeze(1) + torch.arange(1, count // 2 + 1, device=of.device)) % count
+
+
+@torch.no_grad()
+def chamfer_ring(x: Tensor, of: Tensor) -> Tensor:
+    """`chamfer` of the clouds `of` (B,) of x (N, P, 3) and the N // 2 that follow each in a ring: (B, N // 2) float64.
+
+    Over all N of them that is each pair once, but for clouds that face each other where N is even.
+    """
+    rights = _right(x)
+    pairs = zip(_left(x[of]), _ahead(of, len(x)), strict=True)
+    return torch.stack([_distances(left, rights[others]) for left, others in pairs])
+
+
+def from_ring(ring: Tensor) -> Tensor:
+    """All distances (N, N) from those of `chamfer_ring` (N, N // 2), with 0 on the diagonal."""
+    of = torch.arange(len(ring), device=ring.device)
+    ahead = _ahead(of, len(ring))
+    whole = ring.new_zeros(len(ring), len(ring))
+    whole[of.unsqueeze(1), ahead] = ring
+    whole[ahead, of.unsqueeze(1)] = ring
+    return whole
+
+
 def earth_mover(a: Tensor, b: Tensor) -> Tensor:
     """The earth mover's distance of each pair of clouds (B, P, 3) of equal size: (B,) float64, units.
 

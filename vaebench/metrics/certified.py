@@ -179,6 +179,7 @@ class Certified(Metric):
     given = ("levels", "measure", "binarisation", "mass")
     splits = ()
     counts = MappingProxyType({"images": 2})
+    on_request = True
     dear = MappingProxyType({"images": 2, "steps": 10, "chains": 2, "samples": 50})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("nll_ais", "nats", "lower", "upper",

@@ -12,7 +12,7 @@ from torch import Tensor
 from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.metric import Column, Measurement, Metric, Run
 from vaebench.core.model import LatentVariableModel
-from vaebench.functional.clouds import chamfer_matrix, set_match
+from vaebench.functional.clouds import chamfer_matrix, chamfer_ring, from_ring, set_match
 from vaebench.functional.statistics import wilson_stderr
 from vaebench.metrics.shared.passes import PriorSample, candidates, varied
 
@@ -66,28 +66,28 @@ class CloudSamples(Metric):
         real = run.map(_read, split.part(torch.arange(count), f"{split.name} first {count}"), batch=100)["x"]
         drawn = run.shared(PriorSample("sample", self.temperature), candidates(torch.arange(count)))["x"]
         real, drawn = (x[:, : self.points].contiguous() for x in (real, varied(drawn, "samples of the prior")))
-        within = _distances("real", real, real, run), _distances("drawn", drawn, drawn, run)
-        cross = _distances("cross", real, drawn, run)
-        found = set_match(within[0], cross, within[1])
+        cross = run.map(partial(_cross, others=drawn), Split("clouds cross", real), batch=ROW)["distance"]
+        found = set_match(_within("real", real, run), cross, _within("drawn", drawn, run))
         yield Measurement.proportion("one_nna", found.one_nna, wilson_stderr(found.one_nna, 2 * count), 2 * count)
         yield Measurement.proportion("cov", found.coverage, wilson_stderr(found.coverage, count), count)
         yield Measurement.mean("mmd", cross.amin(1))
 
 
-Which = Literal["real", "drawn", "cross"]
-
-
-def _distances(which: Which, a: Tensor, b: Tensor, run: Run) -> Tensor:
-    """Chamfer distances (N, M) of clouds a (N, P, 3) to clouds b (M, P, 3), as a pass over a."""
-    return run.map(partial(_row, others=b), Split(f"clouds {which}", a), batch=ROW)["distance"]
+def _within(which: Literal["real", "drawn"], x: Tensor, run: Run) -> Tensor:
+    """Chamfer distances (N, N) of clouds x (N, P, 3), as a pass over them."""
+    return from_ring(run.map(partial(_ring, clouds=x), Split(f"clouds {which}", x), batch=ROW)["distance"])
 
 
 def _read(batch: Batch, seed: int) -> dict[str, Tensor]:
     return {"x": batch.x}
 
 
-def _row(batch: Batch, seed: int, *, others: Tensor) -> dict[str, Tensor]:
+def _cross(batch: Batch, seed: int, *, others: Tensor) -> dict[str, Tensor]:
     return {"distance": chamfer_matrix(batch.x, others.to(batch.x.device))}
+
+
+def _ring(batch: Batch, seed: int, *, clouds: Tensor) -> dict[str, Tensor]:
+    return {"distance": chamfer_ring(clouds.to(batch.x.device), batch.example)}
 
 
 plugin = {"quick": CloudSamples(clouds=100, points=256), "standard": CloudSamples(), "paper": CloudSamples(clouds=2000)}

@@ -142,6 +142,7 @@ class Regret(Metric):
     immaterial = ("resamples",)
     splits = ()
     counts = MappingProxyType({"images": 2})
+    on_request = True
     dear = MappingProxyType({"images": 5, "samples": 10, "steps": 5})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("regret", "nats", "none", "estimate",
