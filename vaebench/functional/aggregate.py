@@ -82,13 +82,20 @@ def _log_sum_exp(exponents: Iterator[Tensor], count: int) -> Tensor:
     """log sum_n exp(exponent_n) over tiles (count, .), (count,); exponentials in single precision, for their speed."""
     first = next(exponents)
     top = first.amax(1, keepdim=True)
-    total = (first - top).float().exp_().sum(1, keepdim=True).double()
+    total = _exp(first - top).sum(1, keepdim=True).double()
     for exponent in exponents:
         above = torch.maximum(top, exponent.amax(1, keepdim=True))
-        terms = exponent.sub_(above).float().exp_().sum(1, keepdim=True)
+        terms = _exp(exponent.sub_(above)).sum(1, keepdim=True)
         total = total * (top - above).exp() + terms
         top = above
     return (top + total.log())[:, 0]
+
+
+def _exp(exponent: Tensor) -> Tensor:
+    """exp(exponent) of float64, in float32; what is below e^-80 is that, for a result that underflows takes ten times
+    as long.
+    """
+    return exponent.float().clamp_(min=-80.0).exp_()
 
 
 def marginals(mean: Tensor, log_variance: Tensor) -> list[Mixture]:
