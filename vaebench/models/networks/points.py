@@ -1,11 +1,14 @@
 """Networks of point clouds: an encoder that no order of points changes, and a decoder to a mixture's parameters."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from vaebench.models.networks.flat import Activation, Decoder, layers
+
+_POINTS = 2**11  # whose features are held at once where no gradient needs them: what a cache holds
 
 
 @final
@@ -24,13 +27,17 @@ class PointNet(nn.Module):
         self.cloud = nn.Sequential(*layers((point[-1], *hidden, out), activation))
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.cloud(self._critical(x) if torch.is_grad_enabled() else self.point(x).amax(1))
+        if torch.is_grad_enabled():
+            pooled = self._critical(x)
+        else:
+            pooled = torch.cat([self.point(some).amax(1) for some in _few(x)])
+        found: Tensor = self.cloud(pooled)
         return found
 
     def _critical(self, x: Tensor) -> Tensor:
         """The maximum over points of each feature (B, F), computed from the point that attains it."""
         with torch.no_grad():
-            attained = self.point(x).max(1).indices  # (B, F)
+            attained = torch.cat([self.point(some).max(1).indices for some in _few(x)])  # (B, F)
         *before, last = self.point
         assert isinstance(last, nn.Linear)
         critical = x.gather(1, attained[..., None].expand(-1, -1, x.shape[-1]))
@@ -38,6 +45,12 @@ class PointNet(nn.Module):
             critical = layer(critical)
         found: Tensor = (critical * last.weight).sum(-1) + last.bias
         return found
+
+
+def _few(x: Tensor) -> Sequence[Tensor]:
+    """Clouds x (B, N, 3) in parts of few points."""
+    parts: Sequence[Tensor] = x.split(max(1, _POINTS // x.shape[1]))
+    return parts
 
 
 def decoder(latent: int, hidden: tuple[int, ...], channels: int, activation: Activation) -> Decoder:
