@@ -97,3 +97,11 @@ def test_both_names_of_an_option_are_one(vaebench: Invoke, zoo_card: Path, board
     assert [row["value"] for row in found[0]] == [row["value"] for row in found[1]]
     cut = json.loads(vaebench(*run, "--fresh", "--max-draws", 7).stdout)
     assert [row["value"] for row in cut] == [pytest.approx(row["value"], rel=1e-5) for row in found[0]]
+
+
+def test_run_says_what_takes_long_and_is_left_out(vaebench: Invoke) -> None:
+    whole = ("run", "--model", "vae", "--dataset", "two-moons", "--only-missing")  # the board has what can be measured
+    told = vaebench(*whole)
+    assert told.exit_code == 0, told.output
+    assert told.stderr.splitlines()[-1].startswith("left out, for they take long: certified, regret; measure them by")
+    assert "left out" not in vaebench(*whole, "--metric", "size").stderr
