@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-LIMIT = 25 * 10**6
+LIMIT = 30 * 10**6
 """Bytes of a distribution."""
 BUNDLED = ("digits", "features", "shapes", "two-moons")
 """The folders of the zoo whose weights are installed."""
