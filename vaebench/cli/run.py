@@ -170,7 +170,7 @@ def run(
         click.echo(f"written to {where}" if rows else f"nothing is missing in {where}", err=True)
         if not metrics and (aside := [name for name in choice.left_out(preset) if name not in chosen]):
             named = " ".join(f"--metric {name}" for name in aside)
-            click.echo(f"left out, for they take long: {', '.join(aside)}; measure them by {named}", err=True)
+            click.echo(f"left out, because they take long: {', '.join(aside)}; to measure them: {named}", err=True)
     ctx.exit(1 if errors or any(row.status == "failed" for row in rows) else 0)
 
 
