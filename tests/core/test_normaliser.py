@@ -111,6 +111,15 @@ def test_what_is_proper_is_found_so(name: str) -> None:
     assert normalised(SOUND[name]()) == Finding("ok")
 
 
+def test_an_encoder_may_overflow_far_from_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def posterior(self: Toy, x: Tensor) -> DiagonalGaussian:
+        bright = x.flatten(1).float().mean(1, keepdim=True) == 1.0
+        return DiagonalGaussian(self.weight.expand(len(x), 1), torch.where(bright, 2000.0, 0.0))
+
+    monkeypatch.setattr(Toy, "posterior", posterior)
+    assert normalised(SOUND["bernoulli"]()) == Finding("ok")
+
+
 class Logistic(Likelihood):
     """A likelihood from outside: raw holds means and log scales, on [-1, 1]."""
 

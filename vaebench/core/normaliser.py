@@ -56,6 +56,7 @@ def mass_fault(log_likelihood: Tensor, space: Space) -> str:
 def normalised(model: LatentVariableModel) -> Finding:
     """Whether p(x|z) is proper at draws of the prior, and of the posterior at dark, bright and random x.
 
+    Of such x, which are far from any that an encoder was trained on, draws may be infinite: 0 takes their place.
     A likelihood that says itself that it is not `proper`, or that there is none, is not asked to be.
     """
     undecided = OK
@@ -91,7 +92,9 @@ def _latents(model: LatentVariableModel) -> Iterator[tuple[Latents, Tensor | Non
             u[0], u[1] = 0.0, 1.0
             x = (u * space.levels).long().clamp_(max=space.levels - 1).to(torch.uint8)
         x = x.to(device)
-        yield model.posterior(x).rsample(1), x
+        latents = model.posterior(x).rsample(1)
+        finite = torch.stack([z.isfinite().flatten(2).all(-1) for z in latents]).all(0)  # (1, B)
+        yield tuple(torch.where(finite.view(*finite.shape, *[1] * (z.ndim - 2)), z, 0.0) for z in latents), x
 
 
 def _likelihood(model: LatentVariableModel, latents: Latents, likelihood: Likelihood) -> Finding:
