@@ -20,7 +20,7 @@ from vaebench.evaluation.entry import Entry
 from vaebench.evaluation.progress import Progress
 from vaebench.evaluation.run import Settings
 
-RULES = 1
+RULES = 2
 """Version of the quick checks, raised whenever one could come out otherwise."""
 Outcome = list[tuple[str, bool, str]]
 """A line for each promise that was not kept: its name, whether it was broken, and what was seen."""
