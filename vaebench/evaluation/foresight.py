@@ -52,10 +52,10 @@ def tried(work: Pass, block: range, cut: int, *, count: int, left: float) -> Tri
     while True:
         started = time.perf_counter()
         values, cut = work(range(block.start, block.start + size), cut)
-        took = time.perf_counter() - started
-        each, done = took / size, size == len(block)
-        more = min(len(block), work.batch if took >= enough else 4 * size)
-        if done or each * count < min(SHORT, MARGIN * left) or (took >= enough and size >= work.batch):
+        now = time.perf_counter()
+        each, done, spent = (now - started) / size, size == len(block), now - begun
+        more = min(len(block), work.batch if spent >= enough else 4 * size)
+        if done or each * count < min(SHORT, MARGIN * left) or (spent >= enough and size >= work.batch):
             break
         if each * more > max(enough, min(4 * PART * left, PATIENCE)):
             break
