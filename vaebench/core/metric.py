@@ -260,7 +260,7 @@ class Metric(ABC):
     depends on, by default whatever it could; `immaterial` the parameters that no value depends on. `splits` are the
     parameters that name a split of which every n-th example would do, `counts` those that count examples, with the
     least that they can be; `dear` is what preset quick has for models whose draws are dear: see `run.dear`. What is
-    `on_request` takes hours at the other presets, which measure it where it is named alone.
+    `on_request` takes hours at the other presets, which measure it only where it is named.
     """
 
     split: str = "test"

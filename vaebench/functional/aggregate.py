@@ -92,9 +92,7 @@ def _log_sum_exp(exponents: Iterator[Tensor], count: int) -> Tensor:
 
 
 def _exp(exponent: Tensor) -> Tensor:
-    """exp(exponent) of float64, in float32; what is below e^-80 is that, for a result that underflows takes ten times
-    as long.
-    """
+    """exp(exponent) of float64, in float32, and at least e^-80: a result that underflows takes ten times as long."""
     return exponent.float().clamp_(min=-80.0).exp_()
 
 
