@@ -1,6 +1,5 @@
 """Images in labelled rows, as one PNG: every pixel an exact square, and the same bytes for the same images."""
 
-import io
 from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import NamedTuple
@@ -8,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from vaebench.metrics.shared.packed import packed
 
 SIDE = 56  # pixels of the picture that an image's height comes near to, by a whole factor
 GAP, WIDE, MARGIN = 3, 14, 10  # pixels between images, between blocks or bands, around all
@@ -62,5 +63,4 @@ def png(title: str, bands: Sequence[Sequence[Row]], columns: Sequence[str] = ())
         for image, x in zip((image for block in row.blocks for image in block), across, strict=False):
             draw.rectangle((x - 1, y - 1, x + width, y + height), outline=EDGE)
             page.paste(_enlarged(image, factor), (x, y))
-    page.save(buffer := io.BytesIO(), format="PNG", optimize=True)
-    return buffer.getvalue()
+    return packed(page)

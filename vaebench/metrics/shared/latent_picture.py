@@ -1,6 +1,5 @@
 """A picture of two latent dimensions: what the posterior covers, what the prior covers, and where they disagree."""
 
-import io
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +9,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from vaebench.metrics.shared.packed import plotted
 
 Density = Callable[[Tensor], Tensor]
 """z (M, 2) to a log density (M,) nats."""
@@ -145,6 +146,4 @@ def png(
         if data is not None:
             _decoded(row.pop(0), data)
         figure.suptitle(title, fontsize=11)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        return plotted(figure)

@@ -1,12 +1,13 @@
 """A picture of the parameters of a known law beside those that a model has learnt."""
 
-import io
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from vaebench.metrics.shared.packed import plotted
 
 
 class Found(NamedTuple):
@@ -32,6 +33,4 @@ def png(title: str, found: Mapping[str, Found]) -> bytes:
                 errors.semilogy((given - true).abs().numpy(), style, color=colour, markersize=5)
             errors.set(xlabel="dimension", ylabel="distance from the truth")
         figure.suptitle(title, fontsize=11)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        return plotted(figure)
