@@ -1,7 +1,7 @@
 """vaebench run."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,7 +120,7 @@ def run(
 
     if inception not in (None, DOWNLOAD) and not Path(inception).is_file():
         raise UserError(f"--inception-weights {inception} is not a file; name the weights, or {DOWNLOAD!r}")
-    chosen = choice.metrics(metrics, preset, changes)  # an error now, not after a download
+    choice.metrics(metrics, preset, changes)  # an error now, not after a download
     limit = None if budget is None else Budget.of(budgets.seconds(budget))
     settings = Settings(
         torch_device(device), getattr(torch, dtype), seed, max_draws, in_flight,
@@ -168,10 +168,18 @@ def run(
     errors = [outcome.error for outcome in ended if outcome.error is not None]
     if rows or not errors:
         click.echo(f"written to {where}" if rows else f"nothing is missing in {where}", err=True)
-        if not metrics and (aside := [name for name in choice.left_out(preset) if name not in chosen]):
+        if not metrics and (aside := _aside(preset, changes, [content(each.dataset) for each in found])):
             named = " ".join(f"--metric {name}" for name in aside)
             click.echo(f"left out, because they take long: {', '.join(aside)}; to measure them: {named}", err=True)
     ctx.exit(1 if errors or any(row.status == "failed" for row in rows) else 0)
+
+
+def _aside(preset: str, changes: "Sequence[str]", datasets: "Iterable[Dataset | DataError]") -> list[str]:
+    """The metrics that were left out on any of the datasets that could be read, once each."""
+    there = [each for each in datasets if not isinstance(each, DataError)]
+    changed = {change.partition(".")[0] for change in changes}
+    named = dict.fromkeys(name for each in there for name in choice.left_out(preset, each))
+    return sorted(named.keys() - changed)
 
 
 def _told(outcomes: "Iterator[Outcome]", total: int, bar: "Bar") -> "Iterator[Outcome]":

@@ -259,8 +259,7 @@ class Metric(ABC):
     `split` is what it is measured on; `version` changes whenever a value could. `given` names what of `Given` a value
     depends on, by default whatever it could; `immaterial` the parameters that no value depends on. `splits` are the
     parameters that name a split of which every n-th example would do, `counts` those that count examples, with the
-    least that they can be; `dear` is what preset quick has for models whose draws are dear: see `run.dear`. What is
-    `on_request` takes hours at the other presets, which measure it only where it is named.
+    least that they can be; `dear` is what preset quick has for models whose draws are dear: see `run.dear`.
     """
 
     split: str = "test"
@@ -274,7 +273,11 @@ class Metric(ABC):
     splits: ClassVar[tuple[str, ...]] = ("split",)
     counts: ClassVar[Mapping[str, int]] = MappingProxyType({})
     dear: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    on_request: ClassVar[bool] = False
+
+    @classmethod
+    def on_request(cls, dataset: Dataset) -> bool:
+        """Whether it takes so long on `dataset` that presets other than quick measure it only where it is named."""
+        return False
 
     @property
     def effort(self) -> tuple[str, ...]:

@@ -42,9 +42,10 @@ def _column(name: str, known: Iterable[str]) -> UserError | None:
     return None
 
 
-def left_out(preset: str) -> tuple[str, ...]:
-    """The metrics that `preset` measures only where they are named: those `on_request`; none at quick."""
-    return tuple(name for name in plugins.names("metrics") if preset != "quick" and presets(name)[preset].on_request)
+def left_out(preset: str, dataset: "Dataset") -> tuple[str, ...]:
+    """The metrics that `preset` measures on `dataset` only where they are named: those `on_request`; none at quick."""
+    found = {name: presets(name)[preset] for name in plugins.names("metrics") if preset != "quick"}
+    return tuple(name for name, metric in found.items() if metric.on_request(dataset))
 
 
 def metrics(
@@ -57,7 +58,7 @@ def metrics(
 ) -> "dict[str, Metric]":
     """The metrics `names`, with the parameters of `preset` and of `changes`: METRIC.FIELD=VALUE.
 
-    Without names all, but for those `left_out` that no change is of.
+    Without names all, but for those `left_out` of a `dataset` that no change is of.
 
     Preset quick is of few examples of the `dataset`, and of fewer where draws of the model are `dear`: see
     `Metric.quick`. Raises UserError for what is unknown among them, with the nearest name.
@@ -66,9 +67,9 @@ def metrics(
         raise unknown("preset", preset, PRESETS)
     chosen = {name: presets(name)[preset] for name in names or plugins.names("metrics")}
     changes = tuple(changes)
-    if not names:
-        changed = {change.partition(".")[0] for change in changes}
-        chosen = {name: metric for name, metric in chosen.items() if name not in left_out(preset) or name in changed}
+    if not names and dataset is not None:
+        aside = {*left_out(preset, dataset)} - {change.partition(".")[0] for change in changes}
+        chosen = {name: metric for name, metric in chosen.items() if name not in aside}
     if preset == "quick" and dataset is not None:
         chosen = {name: metric.quick(dataset, dear=dear) for name, metric in chosen.items()}
     for change in changes:

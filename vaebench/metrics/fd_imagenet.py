@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from vaebench.core.data import Dataset
 from vaebench.core.metric import Column, Run
 from vaebench.core.tables import within
 from vaebench.metrics.shared import imagenet
@@ -36,6 +37,11 @@ class FdImagenet(SampleQuality):
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, side=(32, 1024))
+
+    @classmethod
+    def on_request(cls, dataset: Dataset) -> bool:
+        """True for grey images: minutes, and their boards have `fd-domain`, of the features of a digit or garment."""
+        return dataset.space.shape[0] == 1
 
     def extractor(self, run: Run) -> tuple[str, Extract]:
         return imagenet.load(self.side, run.device)

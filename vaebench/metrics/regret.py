@@ -142,7 +142,6 @@ class Regret(Metric):
     immaterial = ("resamples",)
     splits = ()
     counts = MappingProxyType({"images": 2})
-    on_request = True
     dear = MappingProxyType({"images": 5, "samples": 10, "steps": 5})
     columns: ClassVar[tuple[Column, ...]] = (
         Column("regret", "nats", "none", "estimate",
@@ -159,6 +158,10 @@ class Regret(Metric):
         for name, low in {"images": 2, "samples": 1, "steps": 0, "resamples": 2}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} = {getattr(self, name)} should be at least {low}")
+
+    @classmethod
+    def on_request(cls, dataset: Dataset) -> bool:
+        return True
 
     @property
     def effort(self) -> tuple[str, ...]:
