@@ -43,6 +43,21 @@ def kept(root: Path, of: Row, nll: Any = NLL, **other: Any) -> Row:
 # --- files --------------------------------------------------------------------------------------------------------
 
 
+def test_columns_of_few_values_take_a_fraction_and_all_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Right or wrong, 10,000 times, fills a tenth of its float32 or less; a value for each example all of it."""
+    rows = [row(metric="probe", column=name, value=0.0) for name in ("probe_all", "nll")]
+    found = {"probe_all": (NOISE.random(10_000) < 0.9).astype(np.float32), "nll": NOISE.normal(0, 1, 10_000)}
+    sizes = {name: len(values.encode({name: each}, about(rows[0]))) for name, each in found.items()}
+    assert sizes["probe_all"] < 10_000 * 4 / 10 < 10_000 * 4 < sizes["nll"]
+    for of in rows:
+        each = found[of.column].astype(np.float32)
+        mean = float(each.astype(np.float64).mean())
+        of = dataclasses.replace(of, value=mean, n=10_000, stderr=None, df=None, low=None, high=None)
+        (path := values.path(tmp_path, of)).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(values.encode({of.column: each}, about(of)))
+        assert np.array_equal(values.read(tmp_path, of), each)
+
+
 def test_values_are_read_back_and_bytes_do_not_depend_on_order(tmp_path: Path) -> None:
     of = kept(tmp_path, row())
     assert values.read(tmp_path, of) == pytest.approx(NLL, rel=1e-7)

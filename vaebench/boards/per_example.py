@@ -26,6 +26,7 @@ ABOUT = (
     "dtype",
 )  # fmt: skip
 """The fields of a row that the file repeats: where one differs, the file is of another run."""
+DISTINCT = 256  # values of a column that are written as indices into them: right or wrong takes a bit
 MOST_VALUES = 10**6  # of a column; bytes are bounded as those of rows
 ROUNDING = 1e-6  # of a mean of float32 values, relative
 NEAR_ZERO = 1e-3  # of a mean, relative to that of absolute values
@@ -55,14 +56,15 @@ def encode(values: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> byte
         if array.ndim != 1 or not np.isfinite(array).all():
             raise ValueError(f"per-example values of {column} are not one finite number for each example")
     schema = pa.schema([pa.field(column, pa.float32(), nullable=False) for column in arrays])
+    few = [column for column, array in arrays.items() if len(np.unique(array)) <= DISTINCT]
     buffer = io.BytesIO()
     with pq.ParquetWriter(
         buffer,
         schema,
         version="2.6",
         compression="none",
-        use_dictionary=False,
-        column_encoding=dict.fromkeys(arrays, "BYTE_STREAM_SPLIT"),  # like bytes together: git packs them smaller
+        use_dictionary=few,
+        column_encoding=dict.fromkeys(arrays.keys() - few, "BYTE_STREAM_SPLIT"),  # like bytes together: git packs well
         write_statistics=False,
         store_schema=False,
         write_page_checksum=True,
