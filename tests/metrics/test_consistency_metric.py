@@ -13,7 +13,7 @@ from torch import Tensor
 from weekly import weekly
 
 from vaebench.core import augmentation
-from vaebench.core.data import Batch, Dataset, Space, Split, Subsampled
+from vaebench.core.data import Batch, Binarised, Dataset, Space, Split, Subsampled
 from vaebench.core.metric import Measurement, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
@@ -103,6 +103,22 @@ def test_agreement_is_the_part_whose_predicted_label_stays(measure: Measure, mov
         assert found[column].stderr == pytest.approx((2 / 9 / 59) ** 0.5)  # of 60 images, not of 180 moves
 
 
+def test_readings_of_the_training_images_are_in_the_error_of_an_agreement(measure: Measure, moved: Moved) -> None:
+    """Few training images are binarised: which of their pixels are 1 decides what the classifier says of a flip."""
+    moved(lambda x: x.flip(-1))
+    space, generator = Space((1, 4, 6), 2, "pmf"), torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (240, 1, 4, 6), generator=generator).to(torch.uint8)
+    few, many = Split("train", x[:40], side(x[:40]), Binarised()), Split("test", x[40:], side(x[40:]), Binarised())
+    dataset = Dataset("few", space, {"train": few, "test": many}, "")
+    found = [measure(Consistency(moves=20), Pixels(space), dataset, seed=seed)["agreement_small"] for seed in range(8)]
+    pairs = [(each.value, each.stderr) for each in found]
+    values, errors = (torch.tensor(each, dtype=torch.float64) for each in zip(*pairs, strict=True))
+    least = float((values.mean() * (1 - values.mean()) / (20 * 200)).sqrt())
+    assert values.std() > 2 * least
+    assert float(errors.min()) > least
+    assert float((errors**2).mean().sqrt() / values.std()) == pytest.approx(1.2, abs=0.6)  # images are drawn once
+
+
 def test_an_agreement_need_not_be_right(measure: Measure, moved: Moved) -> None:
     moved(lambda x: x)
     dataset = halves(60)
@@ -156,7 +172,7 @@ def test_values_are_the_divergence_of_both_posteriors(name: str, zoo: Zoo, digit
     model, index, seed = zoo(name), torch.arange(20), 7
     batch = digits.split("test").take(index)
     with torch.no_grad():
-        found = compare(batch, seed, model=model, probe=None)
+        found = compare(batch, seed, model=model, probes=())
         with keyed(seed, index):
             stored = Split("all", batch.x)
             small, large = (
@@ -164,7 +180,7 @@ def test_values_are_the_divergence_of_both_posteriors(name: str, zoo: Zoo, digit
                 for transform in augmentation.transforms(digits.space)
             )
             expected = [model.posterior(x).kl(model.posterior(batch.x)) for x in (small, large)]
-        part = compare(Batch(batch.x[13:], None, index[13:]), seed, model=model, probe=None)
+        part = compare(Batch(batch.x[13:], None, index[13:]), seed, model=model, probes=())
     assert set(found) == set(KL)
     for column, value in zip(KL, expected, strict=True):
         torch.testing.assert_close(found[column], value.double(), rtol=1e-4, atol=1e-4)

@@ -4,16 +4,18 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
-from vaebench.core.data import Dataset, Split
+from vaebench.core.data import Dataset, Reading, Space, Split
 from vaebench.core.metric import Measurement
 from vaebench.core.model import LatentVariableModel
+from vaebench.distributions import noise
 from vaebench.functional.statistics import wilson
 from vaebench.metrics.probe import Probe, accuracy
 from vaebench.models.oracles import LinearGaussian, oracles
@@ -30,6 +32,18 @@ def plain() -> LatentVariableModel:
     model.head.weight.copy_(torch.eye(WIDTH))
     model.head.bias.zero_()
     return model
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Blurred(Reading):
+    """x + e, e ~ N(0, I)."""
+
+    def check(self, stored: Tensor, space: Space) -> None:
+        space.check(stored)
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        return stored + noise.standard_normal((1, *stored.shape), stored).squeeze(0)
 
 
 def clouds(gap: float, train: int = 3000, test: int = 20_000, seed: int = 0, labels: bool = True) -> Dataset:
@@ -94,6 +108,30 @@ def test_the_spread_of_several_trainings_is_in_the_error() -> None:
     assert found.stderr == pytest.approx(math.hypot((high - low) / 3.92, 0.1 / 3**0.5))
     assert found.high is not None
     assert found.high - 0.7 == pytest.approx(1.96 * found.stderr, rel=0.25)
+
+
+def test_readings_of_one_training_set_are_in_the_error() -> None:
+    correct = torch.arange(1000)[None] < torch.tensor([[600], [700], [800]])
+    found = accuracy("probe_all", correct[:1], correct)
+    assert found.value == pytest.approx(0.6)
+    alone = accuracy("probe_all", correct[:1]).stderr
+    assert alone is not None
+    assert found.stderr == pytest.approx(math.hypot(alone, 0.1))
+    assert accuracy("probe_all", correct[:1], correct[:1]) == accuracy("probe_all", correct[:1])
+
+
+def test_few_training_examples_that_are_read_with_noise(measure: Measure) -> None:
+    """Wilson's error of 20,000 test examples, 0.003, knows nothing of the noise that 30 training examples have."""
+    clean = clouds(2.0, train=30)
+    splits = {name: dataclasses.replace(split, reading=Blurred()) for name, split in clean.splits.items()}
+    noisy = dataclasses.replace(clean, splits=splits)
+    found = [measure(Probe(), plain(), noisy, seed=seed)["probe_all"] for seed in range(8)]
+    pairs = [(each.value, each.stderr) for each in found]
+    values, errors = (torch.tensor(each, dtype=torch.float64) for each in zip(*pairs, strict=True))
+    assert values.std() > 3 * 0.003
+    assert float((errors**2).mean().sqrt() / values.std()) == pytest.approx(1, abs=0.5)
+    alone = measure(Probe(), plain(), clean)["probe_all"]
+    assert alone == accuracy("probe_all", torch.arange(20_000)[None] < alone.value * 20_000)._replace(curve=alone.curve)
 
 
 def test_the_error_of_one_training_is_wilsons() -> None:

@@ -160,6 +160,11 @@ class Split:
         return isinstance(self.reading, Binarised)
 
     @property
+    def noisy(self) -> bool:
+        """Whether two readings of an example differ."""
+        return self.reading is not None and self.reading.noisy
+
+    @property
     def stored_levels(self) -> int | None:
         """How many levels the stored images have, where they are read as something else; None elsewhere."""
         return None if self.reading is None else self.reading.stored_levels

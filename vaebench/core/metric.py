@@ -232,8 +232,11 @@ class Run(Protocol):
         """
         ...
 
-    def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
-        """`map` of `stage` over `split`, once for all metrics of a run: noise is keyed by the stage, not the metric."""
+    def shared(self, stage: Stage, split: Split, *, repeats: int = 1, batch: int = BLOCK) -> dict[str, Tensor]:
+        """`map` of `stage` over `split`, once for all metrics of a run: noise is keyed by the stage, not the metric.
+
+        The first of several `repeats` is what one alone is.
+        """
         ...
 
     def warn(self, text: str) -> None:

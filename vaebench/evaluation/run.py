@@ -90,7 +90,7 @@ def dtype_of(block: range, *, dtype: torch.dtype, spliced: bool) -> torch.dtype:
 
 Keep = Callable[[str, str, bytes], None]
 """Keeps a file of a metric: the metric's name, the file's, and its content."""
-Stages = dict[tuple[Stage, str], dict[str, Tensor]]
+Stages = dict[tuple[Stage, str, int], dict[str, Tensor]]
 """What the metrics of one run have shared so far, by stage and split."""
 
 
@@ -210,15 +210,15 @@ class MetricRun:
         key = partial(self._key, work, self._name, self._metric.version, parameters(self._metric))
         return self._map(work, key, self._name, repeats * len(split), block)
 
-    def shared(self, stage: Stage, split: Split, *, batch: int = BLOCK) -> dict[str, Tensor]:
-        self._count(len(split))
-        if (stage, split.identity) not in self._stages:
+    def shared(self, stage: Stage, split: Split, *, repeats: int = 1, batch: int = BLOCK) -> dict[str, Tensor]:
+        self._count(repeats * len(split))
+        if (place := (stage, split.identity, repeats)) not in self._stages:
             seed = derive(self._seed, "stage", stage.stream)
             work = self._pass(partial(apply, stage=stage, model=self._entry.model), split, seed, batch, None)
             key = partial(self._key, work, f"stage {qualified(type(stage))}", stage.version, parameters(stage))
             name = f"stage {type(stage).__name__}"
-            self._stages[stage, split.identity] = self._map(work, key, name, len(split))
-        return dict(self._stages[stage, split.identity])
+            self._stages[place] = self._map(work, key, name, repeats * len(split))
+        return dict(self._stages[place])
 
     def _count(self, total: int) -> None:
         spliced = sum(min(BLOCK, total - start) for start in range(0, total, EVERY * BLOCK))

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -22,3 +23,16 @@ def active_units(mean: Tensor, limit: float = 0.01) -> int:
     Source: Burda et al. 2016, section 5.1; He et al. 2019 take the whole test set.
     """
     return int((mean.double().var(0) > limit).sum())
+
+
+def active_units_stderr(mean: Tensor, limit: float = 0.01) -> float:
+    """The standard error of `active_units` over random examples, of which mean (N, L) are N, at least two.
+
+    Dimension l is active with probability p_l = Phi((v_l - limit) / s_l), v_l its variance and s_l the standard error
+    of that, ((m_4 - v_l^2) / N)^(1/2) with m_4 the fourth central moment; the error is (sum_l p_l (1 - p_l))^(1/2).
+    """
+    centred = (mean.double() - mean.double().mean(0)) ** 2
+    variance = centred.mean(0)
+    stderr = (((centred**2).mean(0) - variance**2) / len(mean)).clamp_min(0).sqrt()
+    p = torch.special.ndtr(torch.nan_to_num((variance - limit) / stderr, nan=0.0))
+    return float((p * (1 - p)).sum().sqrt())

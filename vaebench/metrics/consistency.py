@@ -1,7 +1,8 @@
 """How much latents change when the image is transformed: KL between the posteriors, and labels that a probe keeps."""
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, final
@@ -16,17 +17,23 @@ from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.noise import keyed
 from vaebench.functional.probe import LinearProbe, logistic_probe
 from vaebench.functional.statistics import wilson_stderr
-from vaebench.metrics.shared.passes import Embedding
+from vaebench.metrics.shared.passes import Embedding, readings
 
 SETS = ("small", "large")
 
 
 def compare(
-    batch: Batch, seed: int, *, model: LatentVariableModel, probe: LinearProbe | None, reading: Reading | None = None
+    batch: Batch,
+    seed: int,
+    *,
+    model: LatentVariableModel,
+    probes: Sequence[LinearProbe],
+    reading: Reading | None = None,
 ) -> dict[str, Tensor]:
-    """For one transform of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)) and `agreement_*` 0 or 1, (B,) float64.
+    """For one transform of each set: `consistency_*` KL(q(z|t(x)) || q(z|x)), (B,), and `agreement_*` 0 or 1 of each
+    of R probes, (B, R), float64.
 
-    The former where q(z|x) is Gaussian, the latter where there is a probe; raises UnavailableError if neither is.
+    The former where q(z|x) is Gaussian, the latter where there are probes; raises UnavailableError if neither is.
     Images are transformed as they are stored: those of `batch` are, and `reading` reads them afterwards.
     """
     stored = Split("stored", batch.x, None, reading)
@@ -35,7 +42,7 @@ def compare(
         sets = zip(SETS, transforms(model.space), strict=True)
         others = {name: stored.read(transformed(stored, model.space, transform)) for name, transform in sets}
         found = _divergences(model, x, others)
-        found |= {} if probe is None else _agreements(model, probe, x, others)
+        found |= _agreements(model, probes, x, others) if probes else {}
     if not found:
         raise UnavailableError(
             f"needs a Gaussian q(z|x), but this model's is a {model.posterior(x).kind}, or labels of images to train on"
@@ -53,13 +60,13 @@ def _divergences(model: LatentVariableModel, x: Tensor, others: dict[str, Tensor
 
 
 def _agreements(
-    model: LatentVariableModel, probe: LinearProbe, x: Tensor, others: dict[str, Tensor]
+    model: LatentVariableModel, probes: Sequence[LinearProbe], x: Tensor, others: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     def label(x: Tensor) -> Tensor:
         embedding = model.embed(x)
         if not bool(torch.isfinite(embedding).all()):
             raise ValueError("an embedding is NaN or infinite")
-        return probe(embedding)
+        return torch.stack([probe(embedding) for probe in probes], 1)
 
     still = label(x)
     return {f"agreement_{name}": (label(other) == still).double() for name, other in others.items()}
@@ -79,7 +86,7 @@ class Consistency(Metric):
     not, by the classifier of the metric `probe` with all training examples; without labels it is left out. A
     posterior that ignores x has KL 0 and agreement 1: read both beside the mutual information. Standard errors
     are over images, whose values are kept beside the rows; an agreement's is at least the Wilson interval's over
-    all transforms.
+    all transforms, and joins the spread over classifiers of other readings of training images read with noise.
     Source: Sinha & Dieng 2021 (CR-VAE).
     """
 
@@ -114,24 +121,27 @@ class Consistency(Metric):
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split = dataset.split(self.split)
-        function = partial(compare, model=model, probe=self._probe(dataset, run), reading=split.reading)
+        function = partial(compare, model=model, probes=self._probes(dataset, run), reading=split.reading)
         found = run.map(function, dataclasses.replace(split, reading=None), repeats=self.moves, batch=BLOCK)
-        values = {name: value.reshape(self.moves, len(split)).mean(0) for name, value in found.items()}
-        for name, value in values.items():
-            each = Measurement.mean(name, value)
+        values: dict[str, Tensor] = {}
+        for name, value in found.items():
+            means = value.reshape(self.moves, len(split), -1).mean(0)  # (N, R), R the classifiers of an agreement
+            values[name] = means[:, 0]
+            each = Measurement.mean(name, values[name])
             if name.startswith("agreement"):
-                least = wilson_stderr(each.value, self.moves * len(split))
-                each = Measurement.proportion(name, each.value, max(each.stderr or 0.0, least), len(split))
+                least = max(each.stderr or 0.0, wilson_stderr(each.value, self.moves * len(split)))
+                spread = float(means.mean(0).std()) if means.shape[1] > 1 else 0.0
+                each = Measurement.proportion(name, each.value, math.hypot(least, spread), len(split))
             yield each
         run.keep_values(values)
 
-    def _probe(self, dataset: Dataset, run: Run) -> LinearProbe | None:
-        """The classifier of embeddings; None where the training split is absent or its labels are of one class."""
+    def _probes(self, dataset: Dataset, run: Run) -> list[LinearProbe]:
+        """Of each reading the classifier of embeddings; none without training labels of two classes."""
         y = dataset.split(self.train).y if dataset.has(self.train) else None
         if y is None or len(y[y >= 0].unique()) < 2:
-            return None
-        embedding = run.shared(Embedding(), dataset.split(self.train))["embedding"]
-        return logistic_probe(embedding[y >= 0], y[y >= 0], self.inverse_penalty)
+            return []
+        found = readings(Embedding(), "embedding", dataset.split(self.train), run)
+        return [logistic_probe(each[y >= 0], y[y >= 0], self.inverse_penalty) for each in found]
 
 
 plugin = {"quick": Consistency(moves=1), "standard": Consistency(), "paper": Consistency(moves=20)}

@@ -10,13 +10,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from vaebench.core.data import Batch, Dataset
+from vaebench.core.data import Batch, Dataset, Split
 from vaebench.core.metric import BLOCK, Column, Curve, Measurement, Metric, Run, UnavailableError
 from vaebench.core.model import LatentVariableModel
 from vaebench.distributions.latent import Moments
 from vaebench.functional.aggregate import Mixture, draw_mixture, log_marginal_densities, marginals, mixture
 from vaebench.functional.gaussian import log_density
-from vaebench.functional.information import active_units, mutual_information
+from vaebench.functional.information import active_units, active_units_stderr, mutual_information
 from vaebench.metrics.shared.passes import Posterior, points
 
 
@@ -33,6 +33,11 @@ def _factors(model: LatentVariableModel) -> Moments | None:
         return None
 
 
+def _count(column: str, mean: Tensor, split: Split) -> Measurement:
+    stderr = active_units_stderr(mean) if split.noisy else None
+    return Measurement(column, active_units(mean), stderr, len(split))
+
+
 @final
 @dataclass(frozen=True)
 class Information(Metric):
@@ -41,7 +46,8 @@ class Information(Metric):
     rate = mutual information + KL(q(z) || p(z)); where p is a diagonal Gaussian the last is total correlation
     KL(q(z) || prod_l q(z_l)) + sum_l KL(q(z_l) || p(z_l)), whose terms are the curve. Expectations over q(z)
     are means over `draws` draws, spread evenly over the split.
-    `active_units_burda` takes the first `burda` training images. Several latent groups: the first.
+    `active_units_burda` takes the first `burda` training images. Of images read with noise a count has an error, that
+    of random images; else it is exact. Several latent groups: the first.
     Source: Hoffman & Johnson 2016; Chen et al. 2018, equation 2.
     """
 
@@ -86,12 +92,12 @@ class Information(Metric):
             dimensions = tuple(map(float, range(z.shape[1])))
             curve = Curve(dimensions, tuple(terms.mean(0).tolist()), "dimension", "KL(q(z_l) || p(z_l))")
             yield Measurement.mean("dimension_kl", terms.sum(1), curve=curve)
-        yield Measurement("active_units", active_units(mean), None, len(split))
+        yield _count("active_units", mean, split)
         if "train" in dataset.splits:
             train = dataset.split("train")
             first = train.part(torch.arange(min(self.burda, len(train))), f"train-first-{self.burda}")
             found = run.shared(Posterior(), first)["mean"]
-            yield Measurement("active_units_burda", active_units(found), None, len(first))
+            yield _count("active_units_burda", found, first)
 
 
 plugin = {"quick": Information(draws=1000), "standard": Information(), "paper": Information()}

@@ -62,7 +62,7 @@ class Likelihood(Metric):
 
     def measure(self, model: LatentVariableModel, dataset: Dataset, run: Run) -> Iterator[Measurement]:
         split, rows = dataset.split(self.split), run.rows(model)
-        repeats = self.repeats if split.reading is not None and split.reading.noisy else 1
+        repeats = self.repeats if split.noisy else 1
         function = partial(score, model=model, samples=self.samples)
         values = run.map(function, split, repeats=repeats, batch=max(1, rows // self.samples), rows=rows)
         values = {name: value.reshape(repeats, len(split)).mean(0) for name, value in values.items()}

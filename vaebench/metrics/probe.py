@@ -15,7 +15,7 @@ from vaebench.functional import intervals
 from vaebench.functional.probe import logistic_probe, nearest_neighbours, stratified
 from vaebench.functional.random import derive
 from vaebench.functional.statistics import wilson_stderr
-from vaebench.metrics.shared.passes import Embedding, Posterior
+from vaebench.metrics.shared.passes import Embedding, Posterior, readings
 
 SIZES = (100, 1_000, 10_000)
 CLASSIFIERS = {"probe": "logistic regression", "knn": "a vote of nearest neighbours"}
@@ -30,15 +30,17 @@ def labelled(split: Split) -> Tensor:
     return (split.y >= 0).nonzero()[:, 0]
 
 
-def accuracy(column: str, correct: Tensor) -> Measurement:
+def accuracy(column: str, correct: Tensor, readings: Tensor | None = None) -> Measurement:
     """The mean of `correct` (R, N), of N test examples after R trainings, with its standard error and interval.
 
     The error joins the half-width of the Wilson interval over N, divided by 1.96, and the spread over trainings
-    s^2 / R; the interval is Wilson's of as many trials as have both variances.
+    s^2 / R; the interval is Wilson's of as many trials as have both variances. Where `correct` is of one training, and
+    `readings` (M, N) of it and of others, on the same examples read again, the spread is the s^2 of those.
     """
     each, size = correct.double().mean(1), correct.shape[1]
     value = float(each.mean())
-    spread = float(each.var() / len(each)) if len(each) > 1 else 0.0
+    trainings = each if readings is None else readings.double().mean(1)
+    spread = float(trainings.var() / len(each)) if len(trainings) > 1 else 0.0
     stderr = float((wilson_stderr(value, size) ** 2 + spread) ** 0.5)
     low, high = intervals.trained(value, size, spread)
     return Measurement(column, value, stderr, size, low=low, high=high)
@@ -54,9 +56,10 @@ class Probe(Metric):
     `neighbours` nearest in the embedding as it is, in which a unit is one of the prior's. Training subsets are random
     and stratified; of up to 1,000 examples `subsets` of them are averaged, and marked `shared images` if any two have
     an example in common. A size that the split lacks is left out.
-    Standard errors and intervals are as in `accuracy`. The embedding of a
-    hierarchical model joins all groups; `probe_top_group` is its first group's mean alone, all training examples.
-    Whether each test image was classified rightly with all training examples is kept beside the rows.
+    Standard errors and intervals are as in `accuracy`: where training examples are read with noise, and one set of them
+    is taken, it is read again to see what that adds. The embedding of a hierarchical model joins all groups;
+    `probe_top_group` is its first group's mean alone, all training examples. Whether each test image was classified
+    rightly with all training examples is kept beside the rows.
     Source: Locatello et al. 2019 (disentanglement_lib) for the sizes.
     """
 
@@ -103,15 +106,17 @@ class Probe(Metric):
         assert test.y is not None
         keep, asked = labelled(train), labelled(test)
         y, truth = train.y[keep], test.y[asked]
-        z, query = (run.shared(Embedding(), s)["embedding"][i] for s, i in ((train, keep), (test, asked)))
+        z = readings(Embedding(), "embedding", train, run)[:, keep]
+        query = run.shared(Embedding(), test)["embedding"][asked]
         kept: dict[str, Tensor] = {}
         for kind, classify in (("probe", self._logistic), ("knn", self._nearest)):
             found: dict[int, Measurement] = {}
             for size in sorted({*(s for s in SIZES if s <= len(y)), len(y)}):
                 parts = self._parts(y, size, run.seed)
-                correct = torch.stack([classify(z[part], y[part], query) == truth for part in parts])
+                taken = z if len(parts) == 1 else z[:1]
+                correct = torch.stack([classify(e[part], y[part], query) == truth for e in taken for part in parts])
                 marks = (SHARED_IMAGES,) if len(torch.cat(parts).unique()) < len(parts) * size else ()
-                found[size] = accuracy(f"{kind}_{size}", correct)._replace(marks=marks)
+                found[size] = accuracy(f"{kind}_{size}", correct[: len(parts)], correct)._replace(marks=marks)
                 if size in SIZES:
                     yield found[size]
             heights = tuple(each.value for each in found.values())
@@ -121,9 +126,10 @@ class Probe(Metric):
         if len(asked) == len(test):
             run.keep_values(kept)
         if model.prior(1).chained:
-            top, query = (run.shared(Posterior(), s)["mean"][i] for s, i in ((train, keep), (test, asked)))
-            correct = (self._logistic(top, y, query) == truth)[None]
-            yield accuracy("probe_top_group", correct)
+            top = readings(Posterior(), "mean", train, run)[:, keep]
+            query = run.shared(Posterior(), test)["mean"][asked]
+            correct = torch.stack([self._logistic(each, y, query) == truth for each in top])
+            yield accuracy("probe_top_group", correct[:1], correct)
 
     def _logistic(self, z: Tensor, y: Tensor, query: Tensor) -> Tensor:
         return logistic_probe(z, y, self.inverse_penalty)(query)

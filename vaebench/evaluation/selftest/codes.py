@@ -72,7 +72,7 @@ def consistency(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
     middle = still.mean.double().median(0).values
     flat = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
     judge = LinearProbe(middle.cpu(), torch.ones(3), flat, torch.zeros(2), torch.tensor([0, 1]))
-    found = compare(batch, 5, model=model, probe=judge)
+    found = compare(batch, 5, model=model, probes=(judge,))
     with keyed(5, batch.example):
         stored, kinds = Split("all", x), transforms(space)
         others = {name: transformed(stored, space, kind) for name, kind in zip(SETS, kinds, strict=True)}
@@ -82,7 +82,7 @@ def consistency(device: torch.device, dtype: torch.dtype) -> Iterator[Answer]:
         exact = 0.5 * ((w / v).log() + (v + (m - n).square()) / w - 1).sum(1)
         yield worst(f"consistency_{name}, unequal variances", exact, found[f"consistency_{name}"], torch.float32)
         same = ((m > middle) == (n > middle))[:, 0]
-        yield worst(f"agreement_{name}", same, found[f"agreement_{name}"])
+        yield worst(f"agreement_{name}", same, found[f"agreement_{name}"][:, 0])
 
 
 SIZES = (4, 3, 10)

@@ -16,6 +16,8 @@ from vaebench.distributions.noise import keyed
 from vaebench.functional.aggregate import Mixture
 
 Decode = Literal["mean", "sample"]
+READINGS = 4
+"""How many readings of a noisy training split show what one adds to the error of what is trained on the first."""
 
 
 @final
@@ -43,6 +45,13 @@ class Embedding(Stage):
     def __call__(self, model: LatentVariableModel, batch: Batch, seed: int) -> Mapping[str, Tensor]:
         with keyed(seed, batch.example):
             return {"embedding": model.embed(batch.x)}
+
+
+def readings(stage: Stage, name: str, split: Split, run: Run) -> Tensor:
+    """(R, N, ...): the `name` that `stage` gives, of `READINGS` readings if `split` is read with noise, else of one."""
+    count = READINGS if split.noisy else 1
+    found = run.shared(stage, split, repeats=count)[name]
+    return found.reshape(count, len(split), *found.shape[1:])
 
 
 def candidates(index: Tensor) -> Split:
