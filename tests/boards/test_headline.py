@@ -12,6 +12,7 @@ from vaebench.boards import headline, headline_csv
 from vaebench.boards import store as board
 from vaebench.core import registry as plugins
 from vaebench.core.errors import DataError, UserError
+from vaebench.models import card
 
 ROOT = Path(__file__).parent.parent.parent
 SAID = '{"levels": 2, "mass": "proper", "samples": %d}'
@@ -81,6 +82,15 @@ def test_every_shipped_csv_is_what_the_rows_give() -> None:
             for value in found["rank"].astype(object).where(found["rank"].notna(), None)
         ]
         assert found.attrs["columns"]
+
+
+@pytest.mark.parametrize("dataset", board.datasets(ROOT / "leaderboards"))
+def test_what_a_board_measured_can_be_measured_again(dataset: str) -> None:
+    """Every measured row is of weights that the zoo has, under the row's name."""
+    rows = [row for row in board.read(ROOT / "leaderboards", dataset) if row.origin == "measured"]
+    weights = {name: card.find(name, dataset).weights for of, name in card.ids() if of == dataset}
+    held = {(name, each.sha256) for name, each in weights.items() if each is not None}
+    assert {(row.model, row.weights_sha256) for row in rows} <= held
 
 
 @pytest.mark.parametrize("dataset", board.datasets(ROOT / "leaderboards"))
