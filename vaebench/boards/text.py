@@ -20,7 +20,8 @@ def number(value: float, stderr: float | None, low: float | None = None, high: f
         wide = low is not None and high is not None and low < high
         return f"{value:.6g} [{low:.3g}, {high:.3g}]" if wide else f"{value:.6g} ± 0"
     digits = max(0, 1 - int(f"{stderr:.1e}".partition("e")[2]))
-    if digits > PLACES or max(abs(value), stderr) >= 10**PLACES:
+    nothing = stderr < min(1e-3, 1e-6 * abs(value))  # as of a count that hardly can be another
+    if nothing or digits > PLACES or max(abs(value), stderr) >= 10**PLACES:
         return f"{value:.6g} ± {stderr:.1e}"
     return f"{value:z.{digits}f} ± {stderr:.{digits}f}"
 
