@@ -157,7 +157,7 @@ FAULTS = (
     # codes
     Fault("probe", "functional.probe", "C=inverse_penalty", "C=1 / inverse_penalty"),
     Fault("probe", "functional.probe", "min(neighbours, len(embedding))", "min(1, len(embedding))"),
-    Fault("probe", "metrics.probe", "each.var() / len(each)", "each.var()"),
+    Fault("probe", "metrics.probe", "trainings.var() / len(each)", "trainings.var()"),
     Fault("consistency", "metrics.consistency", "q.kl(p).double()", "p.kl(q).double()"),
     Fault("consistency", "metrics.consistency", "label(other) == still", "label(other) != still"),
     Fault("chains", "functional.divergence", "0.5 * (gap.expm1()", "1.0 * (gap.expm1()"),

@@ -57,7 +57,7 @@ def passes(model: LatentVariableModel, batch: Batch) -> dict[str, Callable[[], d
         "aggregate": partial(latent_gap._draw, batch, 0, model=model),
     }
     if len(model.space.shape) == 3 and model.space.levels is not None:
-        found["consistency"] = partial(consistency.compare, batch, 0, model=model, probe=None)
+        found["consistency"] = partial(consistency.compare, batch, 0, model=model, probes=())
     return found
 
 
